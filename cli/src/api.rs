@@ -1,0 +1,114 @@
+//! The HTTP interfaces of a running stack.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use reqwest::{Client, Method, RequestBuilder};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Reaches the services of the stack whose state file is given. The file is read again for every request: a
+/// stack that was restarted meanwhile may be on other ports.
+#[derive(Clone, Debug)]
+pub struct Api {
+    state_file: PathBuf,
+    client: Client,
+}
+
+#[derive(Deserialize)]
+struct State {
+    components: Vec<Component>,
+}
+
+#[derive(Deserialize)]
+struct Component {
+    name: String,
+    #[serde(default)]
+    url: Option<String>,
+}
+
+impl Api {
+    /// For the stack with this `state.json`. Touches nothing yet.
+    pub fn new(state_file: PathBuf) -> anyhow::Result<Self> {
+        // No timeout over the whole answer: an event stream lasts as long as its order.
+        let client = Client::builder().connect_timeout(Duration::from_secs(5)).build()?;
+        Ok(Self { state_file, client })
+    }
+
+    /// The URL of `component` as the state file says, without a slash at the end.
+    pub fn url(&self, component: &str) -> anyhow::Result<String> {
+        let missing = || format!("no stack runs here ({}): symphony up", self.state_file.display());
+        let text = std::fs::read_to_string(&self.state_file).with_context(missing)?;
+        let state: State = serde_json::from_str(&text).with_context(|| self.state_file.display().to_string())?;
+        let found = state.components.into_iter().find(|found| found.name == component && found.url.is_some());
+        let url = found.and_then(|found| found.url).ok_or_else(|| anyhow!("{component} is not running: symphony up"))?;
+        Ok(url.trim_end_matches('/').to_owned())
+    }
+
+    /// A `host:port` for clients that speak no HTTP.
+    pub fn address(&self, component: &str) -> anyhow::Result<String> {
+        let url = self.url(component)?;
+        let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        let rest = rest.split('/').next().unwrap_or(rest);
+        Ok(rest.rsplit('@').next().unwrap_or(rest).to_owned())
+    }
+
+    /// A request to `path` of `service`.
+    pub fn request(&self, method: Method, service: &str, path: &str) -> anyhow::Result<RequestBuilder> {
+        let mut request = self.client.request(method, format!("{}{path}", self.url(service)?));
+        // Services that ask for a token find it where `up` has put it.
+        if let Ok(token) = std::fs::read_to_string(self.state_file.with_file_name("token")) {
+            request = request.bearer_auth(token.trim());
+        }
+        Ok(request)
+    }
+
+    /// GET of `path` at `service`; an answer that is no success is an error with its problem in it.
+    pub async fn get(&self, service: &str, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+        let request = self.request(Method::GET, service, path)?.timeout(Duration::from_secs(30));
+        let response = request.query(query).send().await.with_context(|| format!("{service} does not answer"))?;
+        let status = response.status();
+        let body = response.text().await?;
+        if !status.is_success() {
+            return Err(anyhow!("{service} answered {status}: {}", problem(&body)));
+        }
+        serde_json::from_str(&body).with_context(|| format!("{service} answered {body:?}"))
+    }
+}
+
+/// The readable part of an RFC 9457 problem, or the text as it is.
+pub fn problem(body: &str) -> String {
+    let Ok(problem) = serde_json::from_str::<Value>(body) else { return body.to_owned() };
+    let text = |name: &str| problem.get(name).and_then(Value::as_str);
+    let mut lines = vec![text("detail").or(text("title")).unwrap_or(body).to_owned()];
+    for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
+        let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+        lines.push(format!("  {}: {}", part("pointer"), part("detail")));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_told_with_every_bad_field() {
+        let body = r#"{"title":"Invalid","detail":"two fields are wrong","errors":[
+            {"pointer":"/currency","detail":"unknown"},{"pointer":"/items","detail":"empty"}]}"#;
+        assert_eq!(problem(body), "two fields are wrong\n  /currency: unknown\n  /items: empty");
+        assert_eq!(problem("Bad Gateway"), "Bad Gateway");
+    }
+
+    #[test]
+    fn an_address_is_what_is_left_of_a_url() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_file = folder.path().join("state.json");
+        let state = r#"{"components":[{"name":"postgres","url":"postgres://postgres@127.0.0.1:5/postgres"}]}"#;
+        std::fs::write(&state_file, state).unwrap();
+        let api = Api::new(state_file).unwrap();
+        assert_eq!(api.address("postgres").unwrap(), "127.0.0.1:5");
+        assert!(api.url("kafka").unwrap_err().to_string().contains("symphony up"));
+    }
+}

@@ -1,0 +1,118 @@
+//! The orchestrator's database.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::audit::Target;
+
+const NOW: &str = "SELECT clock_timestamp()";
+const AT_REST: &str = "\
+SELECT id, version, state FROM saga WHERE state IN ('COMPLETED', 'COMPENSATED', 'PARKED')";
+const SAGAS: &str = "\
+SELECT s.id, s.version, s.state, s.reason, s.definition_id, s.started_at, s.updated_at, t.due_at
+  FROM saga s LEFT JOIN saga_timer t ON t.saga_id = s.id";
+const TIMELINE: &str = "\
+SELECT saga_id, version, at, type AS kind, step, message_id, detail, emitted
+  FROM saga_timeline ORDER BY saga_id, version";
+const DEFINITIONS: &str = "SELECT id, name, body FROM definition";
+const RESOLVED: &str = "SELECT DISTINCT saga_id FROM saga_audit WHERE verb = 'resolve' AND result = 'applied'";
+
+#[derive(sqlx::FromRow)]
+pub(in crate::audit) struct SagaRow {
+    pub(in crate::audit) id: Uuid,
+    pub(in crate::audit) version: i32,
+    pub(in crate::audit) state: String,
+    pub(in crate::audit) reason: Option<String>,
+    pub(in crate::audit) definition_id: i32,
+    pub(in crate::audit) started_at: DateTime<Utc>,
+    pub(in crate::audit) updated_at: DateTime<Utc>,
+    /// Of its timer row; `None` when it has none. `infinity` reads as the greatest time.
+    pub(in crate::audit) due_at: Option<DateTime<Utc>>,
+}
+
+impl SagaRow {
+    /// Ended for good.
+    pub(in crate::audit) fn is_terminal(&self) -> bool {
+        matches!(self.state.as_str(), "COMPLETED" | "COMPENSATED")
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(in crate::audit) struct Entry {
+    pub(in crate::audit) saga_id: Uuid,
+    pub(in crate::audit) version: i32,
+    pub(in crate::audit) at: DateTime<Utc>,
+    pub(in crate::audit) kind: String,
+    pub(in crate::audit) step: Option<String>,
+    pub(in crate::audit) message_id: Option<Uuid>,
+    pub(in crate::audit) detail: Option<String>,
+    pub(in crate::audit) emitted: Vec<Uuid>,
+}
+
+/// A stored definition.
+pub(in crate::audit) struct StoredDefinition {
+    pub(in crate::audit) name: String,
+    pub(in crate::audit) body: String,
+}
+
+/// The orchestrator's database in one snapshot.
+pub(in crate::audit) struct Sagas {
+    pub(in crate::audit) sagas: HashMap<Uuid, SagaRow>,
+    /// Ordered by saga and version.
+    pub(in crate::audit) timeline: Vec<Entry>,
+    pub(in crate::audit) definitions: HashMap<i32, StoredDefinition>,
+    /// Every message that a committed transition asked for.
+    pub(in crate::audit) emitted: HashSet<Uuid>,
+    /// Sagas whose end an operator declared.
+    pub(in crate::audit) resolved: HashSet<Uuid>,
+}
+
+impl Sagas {
+    pub(in crate::audit) async fn read(target: &Target) -> anyhow::Result<Self> {
+        let mut db = super::snapshot(target, "orchestrator").await?;
+        let sagas: Vec<SagaRow> = sqlx::query_as(SAGAS).fetch_all(&mut db).await?;
+        let timeline: Vec<Entry> = sqlx::query_as(TIMELINE).fetch_all(&mut db).await?;
+        let definitions: Vec<(i32, String, String)> = sqlx::query_as(DEFINITIONS).fetch_all(&mut db).await?;
+        let resolved: Vec<Uuid> = sqlx::query_scalar(RESOLVED).fetch_all(&mut db).await?;
+        let definitions =
+            definitions.into_iter().map(|(id, name, body)| (id, StoredDefinition { name, body })).collect();
+        let emitted = timeline.iter().flat_map(|entry| entry.emitted.iter().copied()).collect();
+        let sagas = sagas.into_iter().map(|saga| (saga.id, saga)).collect();
+        Ok(Self { sagas, timeline, definitions, emitted, resolved: resolved.into_iter().collect() })
+    }
+
+    /// The timeline of each saga, versions ascending.
+    pub(in crate::audit) fn timelines(&self) -> impl Iterator<Item = &[Entry]> {
+        self.timeline.chunk_by(|a, b| a.saga_id == b.saga_id)
+    }
+
+    /// Whether the saga runs the definition `name`.
+    pub(in crate::audit) fn runs(&self, saga: &SagaRow, name: &str) -> bool {
+        self.definitions.get(&saga.definition_id).is_some_and(|definition| definition.name == name)
+    }
+}
+
+/// A saga that was at rest when the audit began.
+#[derive(sqlx::FromRow)]
+pub(in crate::audit) struct AtRest {
+    pub(in crate::audit) id: Uuid,
+    pub(in crate::audit) version: i32,
+    pub(in crate::audit) state: String,
+}
+
+/// What the orchestrator's database said when the audit began.
+pub(in crate::audit) struct SagasBefore {
+    pub(in crate::audit) began_at: DateTime<Utc>,
+    pub(in crate::audit) at_rest: Vec<AtRest>,
+}
+
+impl SagasBefore {
+    pub(in crate::audit) async fn read(target: &Target) -> anyhow::Result<Self> {
+        let mut db = super::snapshot(target, "orchestrator").await?;
+        let began_at = sqlx::query_scalar(NOW).fetch_one(&mut db).await?;
+        let at_rest = sqlx::query_as(AT_REST).fetch_all(&mut db).await?;
+        Ok(Self { began_at, at_rest })
+    }
+}

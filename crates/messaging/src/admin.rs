@@ -1,0 +1,280 @@
+//! What provisioning, audits and tests do to a broker from outside the consuming loop.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use crate::client::ClientError;
+use crate::{KafkaConfig, Record, client};
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A topic to be declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Full name on the broker.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Copies of each partition.
+    pub replication: i32,
+    /// Topic configuration: `retention.ms`, `cleanup.policy`, …
+    pub config: BTreeMap<String, String>,
+}
+
+/// An administrative request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The client could not be made, or the broker did not answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The broker refused to act on one topic.
+    #[error("the broker refused {action} of {topic}: {code}")]
+    Topic {
+        /// `creation` or `deletion`.
+        action: &'static str,
+        /// Full name.
+        topic: String,
+        /// The broker's reason.
+        code: RDKafkaErrorCode,
+    },
+    /// Reading did not reach the end in time.
+    #[error("{topic} was not read to its end within {seconds} s: {missing} messages are missing")]
+    Incomplete {
+        /// Full name.
+        topic: String,
+        /// The limit.
+        seconds: u64,
+        /// How many messages were not seen.
+        missing: i64,
+    },
+    /// The thread of a blocking request died.
+    #[error("an administrative request was interrupted")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+fn failed(action: impl Into<String>) -> impl FnOnce(KafkaError) -> AdminError {
+    let action = action.into();
+    move |source| ClientError::new(action, source).into()
+}
+
+fn config(bootstrap: &str) -> ClientConfig {
+    let kafka = KafkaConfig { bootstrap_servers: bootstrap.to_owned(), ..KafkaConfig::default() };
+    client::base(&kafka, "admin")
+}
+
+fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>, AdminError> {
+    config(bootstrap).create().map_err(failed("create the admin client"))
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
+}
+
+/// Creates the topics that are missing; those that exist stay as they are. Returns when the broker knows them.
+///
+/// # Errors
+/// When the broker does not answer or refuses one.
+pub async fn create_topics(bootstrap: &str, topics: &[TopicSpec]) -> Result<(), AdminError> {
+    let new: Vec<NewTopic<'_>> = topics
+        .iter()
+        .map(|topic| {
+            let mut new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(topic.replication));
+            for (key, value) in &topic.config {
+                new = new.set(key, value);
+            }
+            new
+        })
+        .collect();
+    let results = admin(bootstrap)?.create_topics(&new, &options()).await.map_err(failed("create topics"))?;
+    accept(results, "creation", RDKafkaErrorCode::TopicAlreadyExists)
+}
+
+/// Deletes topics; those that don't exist are no error.
+///
+/// # Errors
+/// When the broker does not answer or refuses one.
+pub async fn delete_topics(bootstrap: &str, topics: &[&str]) -> Result<(), AdminError> {
+    let results = admin(bootstrap)?.delete_topics(topics, &options()).await.map_err(failed("delete topics"))?;
+    accept(results, "deletion", RDKafkaErrorCode::UnknownTopicOrPartition)
+}
+
+fn accept(
+    results: Vec<Result<String, (String, RDKafkaErrorCode)>>,
+    action: &'static str,
+    tolerated: RDKafkaErrorCode,
+) -> Result<(), AdminError> {
+    for result in results {
+        if let Err((topic, code)) = result
+            && code != tolerated
+        {
+            return Err(AdminError::Topic { action, topic, code });
+        }
+    }
+    Ok(())
+}
+
+/// Deletes consumer groups that have no members; unknown ones are no error.
+///
+/// # Errors
+/// When the broker does not answer.
+pub async fn delete_groups(bootstrap: &str, groups: &[&str]) -> Result<(), AdminError> {
+    admin(bootstrap)?.delete_groups(groups, &options()).await.map_err(failed("delete groups"))?;
+    Ok(())
+}
+
+/// All topics with their number of partitions.
+///
+/// # Errors
+/// When the broker does not answer.
+pub async fn list_topics(bootstrap: &str) -> Result<BTreeMap<String, usize>, AdminError> {
+    blocking(bootstrap, |bootstrap| {
+        let client = reader(&bootstrap)?;
+        let metadata = client.fetch_metadata(None, TIMEOUT).map_err(failed("list topics"))?;
+        Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
+    })
+    .await
+}
+
+/// The first and the next offset of each partition of `topic` (full name).
+///
+/// # Errors
+/// When the broker does not answer or the topic does not exist.
+pub async fn offsets(bootstrap: &str, topic: &str) -> Result<Vec<(i64, i64)>, AdminError> {
+    let topic = topic.to_owned();
+    blocking(bootstrap, move |bootstrap| watermarks(&reader(&bootstrap)?, &topic)).await
+}
+
+/// Every message of `topic` (full name) from its start to where it ended at the call.
+///
+/// # Errors
+/// When the broker does not answer, or the end is not reached within a minute.
+pub async fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<Record>, AdminError> {
+    let topic = topic.to_owned();
+    blocking(bootstrap, move |bootstrap| read_to_end(&bootstrap, &topic)).await
+}
+
+/// The committed offset of `group` (full name) in each partition of `topics` that has one.
+///
+/// # Errors
+/// When the broker does not answer.
+pub async fn group_offsets(
+    bootstrap: &str,
+    group: &str,
+    topics: &[String],
+) -> Result<BTreeMap<(String, i32), i64>, AdminError> {
+    let (group, topics) = (group.to_owned(), topics.to_vec());
+    blocking(bootstrap, move |bootstrap| {
+        let client = member(&bootstrap, &group)?;
+        let list = all_partitions(&client, &topics)?;
+        let committed = client.committed_offsets(list, TIMEOUT).map_err(failed(format!("read offsets of {group}")))?;
+        let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
+        Ok(committed.to_topic_map().into_iter().filter_map(|(key, value)| Some((key, offset(value)?))).collect())
+    })
+    .await
+}
+
+/// Sets `group` (full name), which must have no running member, back to the first offset of every partition.
+///
+/// # Errors
+/// When the broker does not answer or the group is in use.
+pub async fn rewind_group(bootstrap: &str, group: &str, topics: &[String]) -> Result<(), AdminError> {
+    let (group, topics) = (group.to_owned(), topics.to_vec());
+    blocking(bootstrap, move |bootstrap| {
+        let client = member(&bootstrap, &group)?;
+        let mut list = TopicPartitionList::new();
+        for topic in &topics {
+            for (partition, (low, _)) in (0..).zip(watermarks(&client, topic)?) {
+                list.add_partition_offset(topic, partition, Offset::Offset(low)).map_err(failed("list offsets"))?;
+            }
+        }
+        client.commit(&list, CommitMode::Sync).map_err(failed(format!("rewind {group}")))
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    bootstrap: &str,
+    request: impl FnOnce(String) -> Result<T, AdminError> + Send + 'static,
+) -> Result<T, AdminError> {
+    let bootstrap = bootstrap.to_owned();
+    tokio::task::spawn_blocking(move || request(bootstrap)).await?
+}
+
+fn reader(bootstrap: &str) -> Result<BaseConsumer, AdminError> {
+    member(bootstrap, "chaos-symphony-reader")
+}
+
+fn member(bootstrap: &str, group: &str) -> Result<BaseConsumer, AdminError> {
+    config(bootstrap)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "false")
+        .create()
+        .map_err(failed("create a reader"))
+}
+
+fn all_partitions(client: &BaseConsumer, topics: &[String]) -> Result<TopicPartitionList, AdminError> {
+    let mut list = TopicPartitionList::new();
+    for topic in topics {
+        for partition in 0..partitions(client, topic)? {
+            list.add_partition(topic, partition);
+        }
+    }
+    Ok(list)
+}
+
+fn partitions(client: &BaseConsumer, topic: &str) -> Result<i32, AdminError> {
+    let metadata = client.fetch_metadata(Some(topic), TIMEOUT).map_err(failed(format!("look up {topic}")))?;
+    let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    Ok(i32::try_from(count).unwrap_or(i32::MAX))
+}
+
+fn watermarks(client: &BaseConsumer, topic: &str) -> Result<Vec<(i64, i64)>, AdminError> {
+    (0..partitions(client, topic)?)
+        .map(|partition| {
+            client.fetch_watermarks(topic, partition, TIMEOUT).map_err(failed(format!("read the ends of {topic}")))
+        })
+        .collect()
+}
+
+fn read_to_end(bootstrap: &str, topic: &str) -> Result<Vec<Record>, AdminError> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let client = reader(bootstrap)?;
+    let ends = watermarks(&client, topic)?;
+    let mut list = TopicPartitionList::new();
+    let mut missing: Vec<i64> = Vec::with_capacity(ends.len());
+    for (partition, (low, high)) in (0..).zip(&ends) {
+        list.add_partition_offset(topic, partition, Offset::Offset(*low)).map_err(failed("list offsets"))?;
+        missing.push(high - low);
+    }
+    client.assign(&list).map_err(failed(format!("read {topic}")))?;
+    let mut records = Vec::new();
+    let started = Instant::now();
+    // Counted by offset, not by message: compaction leaves gaps.
+    while missing.iter().any(|missing| *missing > 0) {
+        if started.elapsed() > LIMIT {
+            return Err(AdminError::Incomplete {
+                topic: topic.to_owned(),
+                seconds: LIMIT.as_secs(),
+                missing: missing.iter().sum(),
+            });
+        }
+        let Some(message) = client.poll(Duration::from_millis(200)) else { continue };
+        let message = message.map_err(failed(format!("read {topic}")))?;
+        let partition = usize::try_from(message.partition()).unwrap_or_default();
+        let (_, high) = ends[partition];
+        missing[partition] = high - (message.offset() + 1);
+        if message.offset() < high {
+            records.push(Record::copy_of(&message, ""));
+        }
+    }
+    Ok(records)
+}

@@ -1,0 +1,334 @@
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+use super::ConsumerHealth;
+use crate::backoff::Backoff;
+use crate::dead_letter::{self, Cause};
+use crate::producer::{Cancelled, WireMessage};
+use crate::watchdog::Progress;
+use crate::{
+    BatchHandler, BoxError, Delivery, Envelope, HandlerError, KafkaConfig, Outgoing, Poison, Producer, Record,
+    failpoint, metrics, trace,
+};
+
+/// How often a message that is alone is tried before it is a dead letter.
+const TRIES: u32 = 3;
+
+/// Turns records into effects and acknowledged answers.
+pub(super) struct Batches<H> {
+    pub(super) group: &'static str,
+    pub(super) config: KafkaConfig,
+    /// The `ce_type` of each subscribed topic.
+    pub(super) event_types: HashMap<String, String>,
+    pub(super) handler: Arc<H>,
+    pub(super) producer: Producer,
+    pub(super) progress: Progress,
+    pub(super) health: watch::Sender<ConsumerHealth>,
+}
+
+/// What a batch came to so far.
+#[derive(Default)]
+struct Outcome {
+    answers: Vec<Outgoing>,
+    letters: Vec<WireMessage>,
+}
+
+impl<H: BatchHandler> Batches<H> {
+    /// Handles `records` to the end: when this returns, their effects are committed and everything they
+    /// caused is acknowledged, dead letters included.
+    pub(super) async fn process(&self, records: &[Record], cancel: &CancellationToken) -> Result<(), Cancelled> {
+        metrics::BATCH_MESSAGES.with_label_values(&[self.group]).observe(records.len() as f64);
+        let mut outcome = Outcome::default();
+        let mut deliveries = Vec::with_capacity(records.len());
+        let mut spans = Vec::new();
+        for record in records {
+            metrics::CONSUMED.with_label_values(&[self.group, record.topic.as_str()]).inc();
+            match self.decode(record) {
+                Ok((delivery, span)) => {
+                    deliveries.push(delivery);
+                    spans.push(span);
+                }
+                Err(poison) => {
+                    let error = poison.to_string();
+                    let cause = Cause { reason: poison.reason, error, attempts: 1, first_failed_at: Utc::now() };
+                    outcome.letters.push(self.bury(record, &cause));
+                }
+            }
+        }
+        let started = Instant::now();
+        self.apply(&mut deliveries, records, &mut outcome, cancel).await?;
+        metrics::BATCH_SECONDS.with_label_values(&[self.group, "handle"]).observe(started.elapsed().as_secs_f64());
+        failpoint::hit("after-commit", self.group);
+
+        let started = Instant::now();
+        self.while_making_progress(async {
+            self.producer.publish_wire(&outcome.letters, cancel).await?;
+            self.producer.publish(&outcome.answers, cancel).await
+        })
+        .await?;
+        metrics::BATCH_SECONDS.with_label_values(&[self.group, "publish"]).observe(started.elapsed().as_secs_f64());
+        drop(spans);
+        Ok(())
+    }
+
+    /// Publishing waits for the broker as long as it takes, and that is no hang: librdkafka always answers.
+    pub(super) async fn while_making_progress<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match tokio::time::timeout(Duration::from_secs(1), &mut work).await {
+                Ok(done) => return done,
+                Err(_) => self.progress.step(),
+            }
+        }
+    }
+
+    fn decode(&self, record: &Record) -> Result<(Delivery<H::Message>, Span), Poison> {
+        let envelope = Envelope::of(record)?;
+        // A producer defect can put a record on the wrong topic (KAFKA-19012), so the type must agree.
+        match self.event_types.get(&record.topic) {
+            Some(expected) if *expected == envelope.event_type => {}
+            _ => {
+                return Err(Poison::new(
+                    "unexpected-type",
+                    format!("ce_type {:?} does not belong on {}", envelope.event_type, record.topic),
+                ));
+            }
+        }
+        let message = self.handler.decode(record, &envelope)?;
+        let (span, trace) = trace::process(self.group, record, &envelope);
+        let delivery = Delivery {
+            message,
+            envelope,
+            topic: record.topic.clone(),
+            partition: record.partition,
+            offset: record.offset,
+            trace,
+        };
+        Ok((delivery, span))
+    }
+
+    /// Applies the whole batch at once; when that cannot work, ever smaller parts of it, split between keys,
+    /// until the message that cannot be applied is alone.
+    async fn apply(
+        &self,
+        deliveries: &mut [Delivery<H::Message>],
+        records: &[Record],
+        outcome: &mut Outcome,
+        cancel: &CancellationToken,
+    ) -> Result<(), Cancelled> {
+        if deliveries.is_empty() {
+            return Ok(());
+        }
+        let first_error = match self.attempt(deliveries, cancel).await? {
+            Ok(answers) => {
+                outcome.answers.extend(answers);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(consumer.group = self.group, messages = deliveries.len(), error = %causes(&*first_error),
+            "a batch cannot be applied: it is split to find the message that is at fault");
+        let first_failed_at = Utc::now();
+        // Stable: the messages of one key stay in their order.
+        deliveries.sort_by(|a, b| a.envelope.subject.cmp(&b.envelope.subject));
+        let tried_alone = u32::from(deliveries.len() == 1);
+        let mut parts = split(deliveries, 0..deliveries.len());
+        while let Some(part) = parts.pop() {
+            let alone = part.len() == 1;
+            let mut tries = tried_alone;
+            loop {
+                tries += 1;
+                match self.attempt(&deliveries[part.clone()], cancel).await? {
+                    Ok(answers) => break outcome.answers.extend(answers),
+                    Err(_) if !alone => break parts.extend(split(deliveries, part)),
+                    Err(error) if tries >= TRIES => {
+                        let culprit = &deliveries[part.start];
+                        let cause =
+                            Cause { reason: reason(&*error), error: causes(&*error), attempts: tries, first_failed_at };
+                        let record = records.iter().find(|record| {
+                            record.topic == culprit.topic
+                                && record.partition == culprit.partition
+                                && record.offset == culprit.offset
+                        });
+                        break outcome.letters.extend(record.map(|record| self.bury(record, &cause)));
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction. Waits as long as a dependency is down; the inner error is poison.
+    async fn attempt(
+        &self,
+        batch: &[Delivery<H::Message>],
+        cancel: &CancellationToken,
+    ) -> Result<Result<Vec<Outgoing>, BoxError>, Cancelled> {
+        let mut backoff = Backoff::new();
+        let mut waiting = false;
+        loop {
+            if cancel.is_cancelled() {
+                return Err(Cancelled);
+            }
+            self.progress.step();
+            failpoint::hit("before-commit", self.group);
+            let handled = AssertUnwindSafe(self.handler.handle(batch)).catch_unwind().await;
+            let result = match handled {
+                Ok(Ok(answers)) => Ok(answers),
+                Ok(Err(HandlerError::Poison(error))) => Err(error),
+                Ok(Err(HandlerError::Retry(error))) => {
+                    metrics::RETRIES.with_label_values(&[self.group]).inc();
+                    if !std::mem::replace(&mut waiting, true) {
+                        self.start_waiting(&*error);
+                    }
+                    tokio::select! {
+                        () = cancel.cancelled() => return Err(Cancelled),
+                        () = tokio::time::sleep(backoff.next()) => continue,
+                    }
+                }
+                Err(panic) => Err(panic_message(&*panic).into()),
+            };
+            if waiting {
+                self.stop_waiting();
+            }
+            return Ok(result);
+        }
+    }
+
+    fn start_waiting(&self, error: &(dyn std::error::Error + 'static)) {
+        let cause = causes(error);
+        tracing::warn!(
+            consumer.group = self.group,
+            error = cause,
+            "a dependency is unavailable: the batch waits for it"
+        );
+        metrics::WAITING.with_label_values(&[self.group]).set(1);
+        self.health.send_replace(ConsumerHealth::Waiting { cause });
+    }
+
+    fn stop_waiting(&self) {
+        tracing::info!(consumer.group = self.group, "the dependency is back");
+        metrics::WAITING.with_label_values(&[self.group]).set(0);
+        let owned = metrics::OWNED_PARTITIONS.with_label_values(&[self.group]).get();
+        self.health.send_replace(ConsumerHealth::Consuming { partitions: usize::try_from(owned).unwrap_or(0) });
+    }
+
+    fn bury(&self, record: &Record, cause: &Cause) -> WireMessage {
+        metrics::DEAD_LETTERS.with_label_values(&[self.group, record.topic.as_str(), cause.reason]).inc();
+        tracing::error!(
+            consumer.group = self.group,
+            topic = record.topic,
+            partition = record.partition,
+            offset = record.offset,
+            reason = cause.reason,
+            error = cause.error,
+            "a message cannot be processed: it goes to the dead letters"
+        );
+        dead_letter::letter(&self.config, self.group, record, cause)
+    }
+}
+
+/// Two halves of `part` that share no key, the first one last (it is popped first); single messages when it
+/// holds only one key.
+fn split<M>(deliveries: &[Delivery<M>], part: Range<usize>) -> Vec<Range<usize>> {
+    let subject = |index: usize| deliveries[index].envelope.subject.as_str();
+    let keys: HashSet<&str> = part.clone().map(subject).collect();
+    if keys.len() == 1 {
+        return part.rev().map(|index| index..index + 1).collect();
+    }
+    let middle = part.start + part.len() / 2;
+    let boundary = |index: &usize| subject(index - 1) != subject(*index);
+    // Some boundary exists: there are two keys, and equal keys are neighbours.
+    let cut = (middle.max(part.start + 1)..part.end)
+        .find(boundary)
+        .or_else(|| (part.start + 1..middle).rev().find(boundary))
+        .unwrap_or(part.end - 1);
+    vec![cut..part.end, part.start..cut]
+}
+
+fn reason(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    if let Some(poison) = error.downcast_ref::<Poison>() {
+        poison.reason
+    } else if error.is::<sqlx::Error>() {
+        "database-error"
+    } else {
+        "handler-error"
+    }
+}
+
+/// `error` and everything that caused it, in one line.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the handler panicked: {}", text.unwrap_or("with no message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn deliveries(keys: &str) -> Vec<Delivery<()>> {
+        keys.chars()
+            .map(|key| Delivery {
+                message: (),
+                envelope: Envelope {
+                    id: Uuid::nil(),
+                    event_type: "t".into(),
+                    source: "s".into(),
+                    subject: key.to_string(),
+                    time: Utc::now(),
+                    saga_id: None,
+                    step: None,
+                    causation_id: None,
+                    traceparent: None,
+                },
+                topic: "t".into(),
+                partition: 0,
+                offset: 0,
+                trace: None,
+            })
+            .collect()
+    }
+
+    fn splits(keys: &str) -> Vec<Range<usize>> {
+        split(&deliveries(keys), 0..keys.len())
+    }
+
+    #[test]
+    fn a_batch_is_split_between_keys_and_the_first_part_comes_first() {
+        assert_eq!(splits("abcd"), [2..4, 0..2]);
+        assert_eq!(splits("aaab"), [3..4, 0..3]);
+        assert_eq!(splits("abbb"), [1..4, 0..1]);
+        assert_eq!(splits("ab"), [1..2, 0..1]);
+    }
+
+    #[test]
+    fn messages_of_one_key_are_split_one_by_one_in_their_order() {
+        assert_eq!(splits("aaa"), [2..3, 1..2, 0..1]);
+    }
+}

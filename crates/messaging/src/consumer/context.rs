@@ -1,0 +1,245 @@
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::ConsumerHealth;
+use crate::{metrics, watchdog};
+
+/// Topic (as the broker names it) and partition.
+pub(super) type TopicPartition = (String, i32);
+
+/// What the loop, the work in flight and the rebalance callback know together.
+pub(super) struct Shared {
+    pub(super) group: &'static str,
+    drain_timeout: Duration,
+    state: Mutex<State>,
+    idle: Condvar,
+    health: watch::Sender<ConsumerHealth>,
+}
+
+#[derive(Default)]
+struct State {
+    owned: HashSet<TopicPartition>,
+    /// Counts rebalances: what was read before one may belong to somebody else after it.
+    generation: u64,
+    /// The next offset after what is wholly processed: effects committed, answers acknowledged.
+    processed: HashMap<TopicPartition, i64>,
+    /// The part of `processed` that the group does not know yet.
+    uncommitted: HashMap<TopicPartition, i64>,
+    in_flight: Option<CancellationToken>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves the maps valid: every change to them is one statement.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.state().generation
+    }
+
+    pub(super) fn owned(&self) -> Vec<TopicPartition> {
+        self.state().owned.iter().cloned().collect()
+    }
+
+    /// The partition numbers owned, each once, in order.
+    pub(super) fn partitions(&self) -> Vec<i32> {
+        let mut partitions: Vec<i32> = self.state().owned.iter().map(|(_, partition)| *partition).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        partitions
+    }
+
+    pub(super) fn processed(&self, partition: &TopicPartition) -> Option<i64> {
+        self.state().processed.get(partition).copied()
+    }
+
+    /// Announces work that a rebalance has to wait for, or cancel.
+    pub(super) fn begin(&self) -> CancellationToken {
+        let cancel = CancellationToken::new();
+        self.state().in_flight = Some(cancel.clone());
+        cancel
+    }
+
+    /// The work of `begin` ended; `offsets` are wholly processed by it. Counts for nothing when it was
+    /// cancelled meanwhile: the partitions may have another owner.
+    pub(super) fn end(&self, cancel: &CancellationToken, offsets: HashMap<TopicPartition, i64>) {
+        let mut state = self.state();
+        if !cancel.is_cancelled() {
+            for (partition, next) in offsets {
+                if state.owned.contains(&partition) {
+                    state.processed.insert(partition.clone(), next);
+                    state.uncommitted.insert(partition, next);
+                }
+            }
+            state.in_flight = None;
+        }
+        drop(state);
+        self.idle.notify_all();
+    }
+
+    /// The work of `begin` was given up: nobody waits for it any more.
+    pub(super) fn abandon(&self) {
+        self.state().in_flight = None;
+    }
+
+    /// Takes the offsets that are to be committed now.
+    pub(super) fn take_uncommitted(&self) -> HashMap<TopicPartition, i64> {
+        std::mem::take(&mut self.state().uncommitted)
+    }
+
+    /// Gives the work in flight up to the drain timeout to end, then cancels it.
+    fn drain(&self) {
+        let state = self.state();
+        let waited = self
+            .idle
+            .wait_timeout_while(state, self.drain_timeout, |state| state.in_flight.is_some())
+            .unwrap_or_else(PoisonError::into_inner);
+        let (mut state, timeout) = waited;
+        if timeout.timed_out()
+            && let Some(cancel) = state.in_flight.take()
+        {
+            tracing::warn!(
+                consumer.group = self.group,
+                "a batch did not finish before its partitions were revoked: their next owner does it again"
+            );
+            cancel.cancel();
+        }
+    }
+
+    fn revoke(&self, revoked: &[TopicPartition]) -> HashMap<TopicPartition, i64> {
+        self.drain();
+        let mut state = self.state();
+        state.generation += 1;
+        let mut commit = HashMap::new();
+        for partition in revoked {
+            state.owned.remove(partition);
+            state.processed.remove(partition);
+            if let Some(next) = state.uncommitted.remove(partition) {
+                commit.insert(partition.clone(), next);
+            }
+        }
+        commit
+    }
+
+    fn assign(&self, assigned: Vec<TopicPartition>) {
+        let mut state = self.state();
+        state.generation += 1;
+        for partition in assigned {
+            state.processed.remove(&partition);
+            state.uncommitted.remove(&partition);
+            state.owned.insert(partition);
+        }
+    }
+
+    fn publish_ownership(&self) {
+        let partitions = self.state().owned.len();
+        metrics::OWNED_PARTITIONS.with_label_values(&[self.group]).set(i64::try_from(partitions).unwrap_or(i64::MAX));
+        self.health.send_if_modified(|health| {
+            let next = ConsumerHealth::Consuming { partitions };
+            let changed = !matches!(health, ConsumerHealth::Waiting { .. }) && *health != next;
+            if changed {
+                *health = next;
+            }
+            changed
+        });
+    }
+}
+
+pub(super) struct GroupContext {
+    shared: Arc<Shared>,
+}
+
+impl GroupContext {
+    pub(super) fn new(group: &'static str, drain_timeout: Duration, health: watch::Sender<ConsumerHealth>) -> Self {
+        GroupContext {
+            shared: Arc::new(Shared { group, drain_timeout, state: Mutex::default(), idle: Condvar::new(), health }),
+        }
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+}
+
+impl ClientContext for GroupContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        watchdog::client_error(self.shared.group, &error, reason);
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    /// Runs on the loop's own thread, inside a poll. The work in flight runs on the runtime's threads, so
+    /// waiting for it here cannot deadlock.
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Revoke(partitions) => {
+                let offsets = self.shared.revoke(&listed(partitions));
+                if !offsets.is_empty() {
+                    commit(consumer, self.shared.group, &offsets, CommitMode::Sync);
+                }
+            }
+            Rebalance::Assign(_) => {}
+            Rebalance::Error(error) => {
+                tracing::warn!(consumer.group = self.shared.group, %error, "a rebalance failed");
+                let owned = self.shared.owned();
+                self.shared.revoke(&owned);
+            }
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance {
+            self.shared.assign(listed(partitions));
+        }
+        self.shared.publish_ownership();
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            report_commit(self.shared.group, &error);
+        }
+    }
+}
+
+fn listed(partitions: &TopicPartitionList) -> Vec<TopicPartition> {
+    partitions.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
+}
+
+/// Commits `offsets`. A refusal is logged, not returned: the messages come again, and change nothing.
+pub(super) fn commit(
+    consumer: &BaseConsumer<GroupContext>,
+    group: &str,
+    offsets: &HashMap<TopicPartition, i64>,
+    mode: CommitMode,
+) {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    let added: KafkaResult<()> = offsets
+        .iter()
+        .try_for_each(|((topic, partition), next)| list.add_partition_offset(topic, *partition, Offset::Offset(*next)));
+    if let Err(error) = added.and_then(|()| consumer.commit(&list, mode)) {
+        report_commit(group, &error);
+    }
+}
+
+fn report_commit(group: &str, error: &KafkaError) {
+    match error.rdkafka_error_code() {
+        // Somebody else owns the partitions by now and does the same work again, with no further effect.
+        Some(
+            RDKafkaErrorCode::IllegalGeneration
+            | RDKafkaErrorCode::UnknownMemberId
+            | RDKafkaErrorCode::RebalanceInProgress
+            | RDKafkaErrorCode::NoOffset
+            | RDKafkaErrorCode::AssignmentLost,
+        ) => tracing::debug!(consumer.group = group, %error, "offsets were not committed after a rebalance"),
+        _ => tracing::warn!(consumer.group = group, %error, "offsets were not committed: the messages come again"),
+    }
+}

@@ -1,0 +1,277 @@
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::batch::Batches;
+use super::context::{GroupContext, Shared, TopicPartition, commit};
+use super::timers::Barrier;
+use super::{Gate, Timers};
+use crate::{BatchHandler, Record, failpoint};
+
+/// How long a poll waits for the first message.
+const POLL: Duration = Duration::from_millis(50);
+/// How long work may take before the loop pauses its partitions and polls, to stay in its group.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How often gate and timers are asked.
+const HOUSEKEEPING: Duration = Duration::from_millis(200);
+/// A batch ends at so many bytes of values, so that hostile sizes cannot fill the memory.
+const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// The one loop of a consumer; it runs on a thread of its own and is the only one to touch the client.
+pub(super) struct Loop<H> {
+    pub(super) consumer: BaseConsumer<GroupContext>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) batches: Arc<Batches<H>>,
+    pub(super) deferred: HashSet<String>,
+    gate: Option<Arc<dyn Gate>>,
+    timers: Option<Arc<dyn Timers>>,
+    pub(super) barrier: Option<Barrier>,
+    runtime: Handle,
+    shutdown: CancellationToken,
+    /// Read while partitions were being paused; goes first into the next batch.
+    carried: Vec<Record>,
+    deferred_paused: bool,
+    housekept: Instant,
+    generation: u64,
+}
+
+impl<H: BatchHandler> Loop<H> {
+    #[expect(clippy::too_many_arguments, reason = "called once, from the builder whose fields these are")]
+    pub(super) fn new(
+        consumer: BaseConsumer<GroupContext>,
+        shared: Arc<Shared>,
+        batches: Arc<Batches<H>>,
+        deferred: HashSet<String>,
+        gate: Option<Arc<dyn Gate>>,
+        timers: Option<Arc<dyn Timers>>,
+        runtime: Handle,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Loop {
+            consumer,
+            shared,
+            batches,
+            deferred,
+            gate,
+            timers,
+            barrier: None,
+            runtime,
+            shutdown,
+            carried: Vec::new(),
+            deferred_paused: false,
+            housekept: Instant::now(),
+            generation: 0,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        while !self.shutdown.is_cancelled() {
+            self.batches.progress.step();
+            self.notice_rebalance();
+            if self.housekept.elapsed() >= HOUSEKEEPING {
+                self.ask_gate();
+                if let Some(timers) = self.timers.clone() {
+                    self.run_timers(&timers);
+                }
+                self.housekept = Instant::now();
+            }
+            let records = self.gather();
+            if !records.is_empty() {
+                self.process(records);
+            }
+        }
+        self.commit(CommitMode::Sync);
+        // Leaves the group at once instead of after the session timeout; revocation runs inside.
+        self.consumer.unsubscribe();
+    }
+
+    /// What is ready, up to the batch size. Waits only for the first message.
+    fn gather(&mut self) -> Vec<Record> {
+        let generation = self.shared.generation();
+        let mut records = std::mem::take(&mut self.carried);
+        let mut bytes = 0;
+        let mut wait = if records.is_empty() { POLL } else { Duration::ZERO };
+        while records.len() < self.batches.config.max_batch && bytes < MAX_BATCH_BYTES {
+            let Some(record) = self.poll(wait) else { break };
+            bytes += record.payload.as_ref().map_or(0, Vec::len);
+            records.push(record);
+            wait = Duration::ZERO;
+        }
+        if self.shared.generation() != generation {
+            // Whoever owns these partitions now starts at the committed offsets, so they come again.
+            records.clear();
+        }
+        records
+    }
+
+    fn poll(&self, wait: Duration) -> Option<Record> {
+        match self.consumer.poll(wait)? {
+            Ok(message) => Some(Record::copy_of(&message, &self.batches.config.topic_prefix)),
+            Err(error) => {
+                tracing::warn!(consumer.group = self.shared.group, %error, "a poll failed; it is repeated");
+                None
+            }
+        }
+    }
+
+    fn process(&mut self, records: Vec<Record>) {
+        let mut offsets: HashMap<TopicPartition, i64> = HashMap::new();
+        for record in &records {
+            let next = offsets.entry((self.batches.config.topic(&record.topic), record.partition)).or_default();
+            *next = (*next).max(record.offset + 1);
+        }
+        let batches = self.batches.clone();
+        let done = self.drive(offsets, async move |cancel| batches.process(&records, &cancel).await.is_ok());
+        if done == Some(true) {
+            failpoint::hit("before-offsets", self.shared.group);
+            self.commit(CommitMode::Async);
+        }
+    }
+
+    fn commit(&self, mode: CommitMode) {
+        let offsets = self.shared.take_uncommitted();
+        if !offsets.is_empty() {
+            commit(&self.consumer, self.shared.group, &offsets, mode);
+        }
+    }
+
+    /// Runs `work` on the runtime and returns what it came to. If it takes long, the partitions pause and the
+    /// loop goes on polling, so that the group keeps this member and rebalances are noticed. `None` when it
+    /// was given up: after a revocation or a shutdown whose drain timeout passed. `processed` are the offsets
+    /// that are done when it is.
+    pub(super) fn drive<T, F>(
+        &mut self,
+        processed: HashMap<TopicPartition, i64>,
+        work: impl FnOnce(CancellationToken) -> F,
+    ) -> Option<T>
+    where
+        T: Done + Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let cancel = self.shared.begin();
+        let (shared, future, token) = (self.shared.clone(), work(cancel.clone()), cancel.clone());
+        // Spawned, never dropped half way: a cancelled transaction would return its connection to the pool
+        // with the transaction still open.
+        let mut task = self.runtime.spawn(async move {
+            let result = future.await;
+            shared.end(&token, if result.is_done() { processed } else { HashMap::new() });
+            result
+        });
+        let mut paused_generation = None;
+        let mut stopping: Option<Instant> = None;
+        let result = loop {
+            match self.runtime.block_on(async { tokio::time::timeout(PATIENCE, &mut task).await }) {
+                Ok(Ok(result)) => break (!cancel.is_cancelled()).then_some(result),
+                Ok(Err(failure)) => {
+                    crate::watchdog::exit(
+                        self.shared.group,
+                        &format!("the work of a batch ended abnormally: {failure}"),
+                    );
+                }
+                Err(_) => {}
+            }
+            let generation = self.shared.generation();
+            if paused_generation != Some(generation) {
+                self.pause(&self.shared.owned());
+                paused_generation = Some(generation);
+            }
+            while let Some(record) = self.poll(Duration::ZERO) {
+                self.carried.push(record);
+            }
+            if self.shared.generation() != generation {
+                self.carried.clear();
+            }
+            if cancel.is_cancelled() {
+                break None;
+            }
+            if self.shutdown.is_cancelled() {
+                let since = *stopping.get_or_insert_with(Instant::now);
+                if since.elapsed() >= Duration::from_millis(self.batches.config.drain_timeout_ms.into()) {
+                    cancel.cancel();
+                }
+            }
+        };
+        if result.is_none() {
+            self.shared.abandon();
+        }
+        if paused_generation.is_some() {
+            // After a rebalance the gate is asked anew, from a state in which nothing is paused.
+            let gated = self.deferred_paused && self.shared.generation() == self.generation;
+            let mut resumed = self.shared.owned();
+            resumed.retain(|(topic, _)| !(gated && self.deferred.contains(topic)));
+            self.resume(&resumed);
+        }
+        result
+    }
+
+    fn notice_rebalance(&mut self) {
+        let generation = self.shared.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.barrier = None;
+            self.deferred_paused = false;
+            self.ask_gate();
+        }
+    }
+
+    fn ask_gate(&mut self) {
+        let Some(gate) = self.gate.clone() else { return };
+        let partitions = self.shared.partitions();
+        if partitions.is_empty() {
+            return;
+        }
+        let answer = self.drive(HashMap::new(), async move |_| gate.pause_deferred(&partitions).await);
+        let Some(pause) = answer.filter(|pause| *pause != self.deferred_paused) else { return };
+        let mut deferred = self.shared.owned();
+        deferred.retain(|(topic, _)| self.deferred.contains(topic));
+        if pause {
+            self.pause(&deferred);
+        } else {
+            self.resume(&deferred);
+        }
+        tracing::debug!(consumer.group = self.shared.group, pause, "starts pause or go on");
+        self.deferred_paused = pause;
+    }
+
+    fn pause(&self, partitions: &[TopicPartition]) {
+        if let Err(error) = self.consumer.pause(&listed(partitions)) {
+            tracing::debug!(consumer.group = self.shared.group, %error, "partitions were not paused");
+        }
+    }
+
+    fn resume(&self, partitions: &[TopicPartition]) {
+        if let Err(error) = self.consumer.resume(&listed(partitions)) {
+            tracing::debug!(consumer.group = self.shared.group, %error, "partitions were not resumed");
+        }
+    }
+}
+
+/// Whether work ended so that its offsets are done.
+pub(super) trait Done {
+    fn is_done(&self) -> bool;
+}
+
+impl Done for bool {
+    fn is_done(&self) -> bool {
+        *self
+    }
+}
+
+impl<T, E> Done for Result<T, E> {
+    fn is_done(&self) -> bool {
+        self.is_ok()
+    }
+}
+
+pub(super) fn listed(partitions: &[TopicPartition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, partition) in partitions {
+        list.add_partition(topic, *partition);
+    }
+    list
+}

@@ -1,0 +1,127 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rdkafka::Offset;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaResult;
+
+use super::Timers;
+use super::context::TopicPartition;
+use super::run::{Loop, listed};
+use crate::{BatchHandler, HandlerError, failpoint};
+
+const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Timers that were due at `cutoff` wait here until every answer that was in Kafka by then is processed:
+/// otherwise a consumer that comes back from an outage would take its own backlog for silence.
+pub(super) struct Barrier {
+    cutoff: DateTime<Utc>,
+    partitions: Vec<i32>,
+    /// Where each answer topic ended after the timers were due, and where reading began if nothing was
+    /// processed since the assignment.
+    ends: HashMap<TopicPartition, End>,
+}
+
+struct End {
+    end: i64,
+    start: i64,
+}
+
+impl<H: BatchHandler> Loop<H> {
+    /// One look at the timers: finds due ones, waits behind the barrier, or fires them.
+    pub(super) fn run_timers(&mut self, timers: &Arc<dyn Timers>) {
+        if self.barrier.is_none() {
+            self.barrier = self.find_due(timers);
+        }
+        if self.barrier.as_ref().is_some_and(|barrier| self.is_reached(barrier))
+            && let Some(barrier) = self.barrier.take()
+        {
+            self.fire(timers, barrier);
+        }
+    }
+
+    fn find_due(&mut self, timers: &Arc<dyn Timers>) -> Option<Barrier> {
+        let partitions = self.shared.partitions();
+        if partitions.is_empty() {
+            return None;
+        }
+        let timers = timers.clone();
+        let due = match self.drive(HashMap::new(), async move |_| timers.due(&partitions).await)? {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(consumer.group = self.shared.group, error = %source_of(&error), "timers cannot be read; they are asked again");
+                return None;
+            }
+        };
+        if due.partitions.is_empty() {
+            return None;
+        }
+        match self.ends(&due.partitions) {
+            Ok(ends) => Some(Barrier { cutoff: due.now, partitions: due.partitions, ends }),
+            Err(error) => {
+                tracing::debug!(consumer.group = self.shared.group, %error, "end offsets are unknown: timers wait");
+                None
+            }
+        }
+    }
+
+    /// The end of every answer topic in `partitions`. Deferred topics start sagas and answer nothing.
+    fn ends(&self, partitions: &[i32]) -> KafkaResult<HashMap<TopicPartition, End>> {
+        let mut owned = self.shared.owned();
+        owned.retain(|(topic, partition)| partitions.contains(partition) && !self.deferred.contains(topic));
+        let unread: Vec<TopicPartition> =
+            owned.iter().filter(|partition| self.shared.processed(partition).is_none()).cloned().collect();
+        let committed = if unread.is_empty() {
+            HashMap::new()
+        } else {
+            self.consumer.committed_offsets(listed(&unread), BROKER_TIMEOUT)?.to_topic_map()
+        };
+        let mut ends = HashMap::with_capacity(owned.len());
+        for partition in owned {
+            let (low, end) = self.consumer.fetch_watermarks(&partition.0, partition.1, BROKER_TIMEOUT)?;
+            let start = match committed.get(&partition) {
+                Some(Offset::Offset(committed)) => *committed,
+                _ => low,
+            };
+            ends.insert(partition, End { end, start });
+        }
+        Ok(ends)
+    }
+
+    fn is_reached(&self, barrier: &Barrier) -> bool {
+        barrier.ends.iter().all(|(partition, end)| self.shared.processed(partition).unwrap_or(end.start) >= end.end)
+    }
+
+    /// Commit, publish, settle: the rows stay due until everything is acknowledged, so that a crash between
+    /// any two fires the same messages again.
+    fn fire(&mut self, timers: &Arc<dyn Timers>, barrier: Barrier) {
+        let (timers, batches) = (timers.clone(), self.batches.clone());
+        let outcome = self.drive(HashMap::new(), async move |cancel| -> Result<(), HandlerError> {
+            loop {
+                batches.progress.step();
+                failpoint::hit("timer-before-commit", batches.group);
+                let fired = timers.fire(&barrier.partitions, barrier.cutoff).await?;
+                failpoint::hit("timer-after-commit", batches.group);
+                let published = batches.while_making_progress(batches.producer.publish(&fired.messages, &cancel)).await;
+                if published.is_err() {
+                    return Ok(());
+                }
+                failpoint::hit("timer-before-settle", batches.group);
+                timers.settle(&fired.receipts).await?;
+                if !fired.more || cancel.is_cancelled() {
+                    return Ok(());
+                }
+            }
+        });
+        if let Some(Err(error)) = outcome {
+            tracing::warn!(consumer.group = self.shared.group, error = %source_of(&error), "timers did not fire; they are still due");
+        }
+    }
+}
+
+fn source_of(error: &HandlerError) -> String {
+    let (HandlerError::Retry(source) | HandlerError::Poison(source)) = error;
+    format!("{error}: {source}")
+}

@@ -1,0 +1,74 @@
+//! Every metric of the runtime, named once. Labels are bounded: groups, topics and reasons are closed sets.
+
+use std::sync::LazyLock;
+
+use prometheus::{
+    HistogramVec, IntCounterVec, IntGaugeVec, register_histogram_vec, register_int_counter_vec, register_int_gauge_vec,
+};
+
+fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register_int_counter_vec!(name, help, labels).expect("a metric is registered once, with a legal name")
+}
+
+fn histogram(name: &str, help: &str, labels: &[&str], buckets: Vec<f64>) -> HistogramVec {
+    register_histogram_vec!(name, help, labels, buckets).expect("a metric is registered once, with a legal name")
+}
+
+/// Messages taken from Kafka, by group and topic.
+pub(crate) static CONSUMED: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counter("messaging_consumed_messages_total", "Messages taken from Kafka.", &["group", "topic"]));
+
+/// Messages acknowledged by the broker, by topic.
+pub(crate) static PUBLISHED: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counter("messaging_published_messages_total", "Messages acknowledged by Kafka.", &["topic"]));
+
+/// Batches produced again because an acknowledgement was missing.
+pub(crate) static PUBLISH_RETRIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter("messaging_publish_retries_total", "Batches produced again for want of an acknowledgement.", &["client"])
+});
+
+/// Dead letters written, by group, original topic and reason.
+pub(crate) static DEAD_LETTERS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter("messaging_dead_letters_total", "Messages sent to the dead letters.", &["group", "topic", "reason"])
+});
+
+/// Attempts that ended with "a dependency is unavailable", by group.
+pub(crate) static RETRIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter("messaging_handler_retries_total", "Batches held back because a dependency is unavailable.", &["group"])
+});
+
+/// 1 while the group waits for a dependency.
+pub(crate) static WAITING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!(
+        "messaging_consumer_waiting",
+        "1 while the consumer waits for a dependency that is down.",
+        &["group"]
+    )
+    .expect("a metric is registered once, with a legal name")
+});
+
+/// Messages in a batch, by group.
+pub(crate) static BATCH_MESSAGES: LazyLock<HistogramVec> = LazyLock::new(|| {
+    histogram(
+        "messaging_batch_messages",
+        "Messages handled in one transaction.",
+        &["group"],
+        vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0],
+    )
+});
+
+/// Seconds a batch took, by group and stage (`handle`, `publish`).
+pub(crate) static BATCH_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
+    histogram(
+        "messaging_process_duration_seconds",
+        "Time a batch spent in its transaction and in waiting for acknowledgements.",
+        &["group", "stage"],
+        vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0],
+    )
+});
+
+/// Partitions owned, by group.
+pub(crate) static OWNED_PARTITIONS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!("messaging_owned_partitions", "Partitions assigned to this process.", &["group"])
+        .expect("a metric is registered once, with a legal name")
+});

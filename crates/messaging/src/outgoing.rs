@@ -1,0 +1,88 @@
+use chrono::{DateTime, SecondsFormat, Utc};
+use rdkafka::message::{Header, OwnedHeaders};
+use uuid::Uuid;
+
+use crate::Delivery;
+
+/// A message to publish. Built from stored rows only, so that building it again gives the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Topic without the deployment's prefix.
+    pub topic: String,
+    /// Kafka key: the saga's subject (the order id).
+    pub key: String,
+    /// `ce_id`, deterministic.
+    pub id: Uuid,
+    /// `ce_type`.
+    pub event_type: String,
+    /// `ce_source`.
+    pub source: String,
+    /// `ce_subject`; equal to the key.
+    pub subject: String,
+    /// `ce_time`, from the stored row.
+    pub time: DateTime<Utc>,
+    /// `ce_sagaid`.
+    pub saga_id: Option<Uuid>,
+    /// `ce_step`.
+    pub step: Option<String>,
+    /// `ce_causationid`: the command answered.
+    pub causation_id: Option<Uuid>,
+    /// W3C trace context of what caused it.
+    pub traceparent: Option<String>,
+    /// The JSON value.
+    pub payload: Vec<u8>,
+}
+
+impl Outgoing {
+    /// The answer to `command`: same key, saga and step, caused by it.
+    pub fn reply<M>(
+        command: &Delivery<M>,
+        id: Uuid,
+        topic: (&str, &str),
+        source: &str,
+        time: DateTime<Utc>,
+        payload: Vec<u8>,
+    ) -> Self {
+        let (topic, event_type) = topic;
+        Outgoing {
+            topic: topic.to_owned(),
+            key: command.envelope.subject.clone(),
+            id,
+            event_type: event_type.to_owned(),
+            source: source.to_owned(),
+            subject: command.envelope.subject.clone(),
+            time,
+            saga_id: command.envelope.saga_id,
+            step: command.envelope.step.clone(),
+            causation_id: Some(command.envelope.id),
+            traceparent: command.trace.clone(),
+            payload,
+        }
+    }
+
+    /// The CloudEvents headers, in a fixed order.
+    pub(crate) fn headers(&self) -> OwnedHeaders {
+        let text = |headers: OwnedHeaders, key: &str, value: &str| headers.insert(Header { key, value: Some(value) });
+        let mut headers = OwnedHeaders::new_with_capacity(11);
+        headers = text(headers, "ce_specversion", "1.0");
+        headers = text(headers, "ce_id", &self.id.to_string());
+        headers = text(headers, "ce_type", &self.event_type);
+        headers = text(headers, "ce_source", &self.source);
+        headers = text(headers, "ce_subject", &self.subject);
+        headers = text(headers, "ce_time", &self.time.to_rfc3339_opts(SecondsFormat::Micros, true));
+        headers = text(headers, "content-type", "application/json");
+        if let Some(saga) = self.saga_id {
+            headers = text(headers, "ce_sagaid", &saga.to_string());
+        }
+        if let Some(step) = &self.step {
+            headers = text(headers, "ce_step", step);
+        }
+        if let Some(cause) = self.causation_id {
+            headers = text(headers, "ce_causationid", &cause.to_string());
+        }
+        if let Some(traceparent) = &self.traceparent {
+            headers = text(headers, "traceparent", traceparent);
+        }
+        headers
+    }
+}

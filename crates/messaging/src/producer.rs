@@ -1,0 +1,185 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::client::{self, ClientError};
+use crate::{KafkaConfig, Outgoing, failpoint, metrics, watchdog};
+
+/// Publishing stopped before every acknowledgement was there: the partitions were revoked or the service
+/// stops. What was sent may still arrive; whoever owns the partitions next sends it again.
+#[derive(Debug, thiserror::Error)]
+#[error("publishing was given up before every message was acknowledged")]
+pub struct Cancelled;
+
+/// Publishes batches of messages and waits for every acknowledgement. Cheap to clone; one per process.
+#[derive(Clone)]
+pub struct Producer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    producer: ThreadedProducer<Acks>,
+    client_id: String,
+    config: KafkaConfig,
+}
+
+/// A message ready for the broker: topic with prefix, key, value and headers as they go on the wire.
+pub(crate) struct WireMessage {
+    pub(crate) topic: String,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) payload: Option<Vec<u8>>,
+    pub(crate) headers: OwnedHeaders,
+}
+
+/// One batch's acknowledgements. librdkafka calls back once for every message, with success or failure.
+struct Batch {
+    unanswered: AtomicUsize,
+    failed: mpsc::UnboundedSender<KafkaError>,
+    all_answered: Notify,
+}
+
+impl Batch {
+    fn answered(&self, failure: Option<KafkaError>) {
+        if let Some(error) = failure {
+            // The receiver lives as long as the batch waits; a late answer of a given-up batch is no loss.
+            let _ = self.failed.send(error);
+        }
+        if self.unanswered.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.all_answered.notify_one();
+        }
+    }
+}
+
+struct Acks {
+    client_id: String,
+}
+
+impl ClientContext for Acks {
+    fn error(&self, error: KafkaError, reason: &str) {
+        watchdog::client_error(&self.client_id, &error, reason);
+    }
+}
+
+impl ProducerContext for Acks {
+    type DeliveryOpaque = Arc<Batch>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, batch: Arc<Batch>) {
+        batch.answered(result.as_ref().err().map(|(error, _)| error.clone()));
+    }
+}
+
+impl Producer {
+    /// A producer of its own thread and connection.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration; no network is touched.
+    pub fn new(config: &KafkaConfig, client_id: &str) -> Result<Self, ClientError> {
+        let producer = client::producer(config, client_id)
+            .create_with_context(Acks { client_id: client_id.to_owned() })
+            .map_err(|source| ClientError::new("create the producer", source))?;
+        Ok(Producer { inner: Arc::new(Inner { producer, client_id: client_id.to_owned(), config: config.clone() }) })
+    }
+
+    /// Publishes `messages` in their order and returns when the broker has acknowledged every one. While one
+    /// is missing the whole batch is produced again, so that the order per key holds.
+    ///
+    /// # Errors
+    /// [`Cancelled`] when `cancel` fires first.
+    pub async fn publish(&self, messages: &[Outgoing], cancel: &CancellationToken) -> Result<(), Cancelled> {
+        let wire: Vec<WireMessage> = messages
+            .iter()
+            .map(|message| WireMessage {
+                topic: self.inner.config.topic(&message.topic),
+                key: Some(message.key.clone().into_bytes()),
+                payload: Some(message.payload.clone()),
+                headers: message.headers(),
+            })
+            .collect();
+        self.publish_wire(&wire, cancel).await?;
+        for message in messages {
+            metrics::PUBLISHED.with_label_values(&[message.topic.as_str()]).inc();
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn publish_wire(
+        &self,
+        messages: &[WireMessage],
+        cancel: &CancellationToken,
+    ) -> Result<(), Cancelled> {
+        let mut backoff = Backoff::new();
+        let mut reported = false;
+        while !messages.is_empty() {
+            let Err(error) = self.publish_once(messages, cancel).await? else { break };
+            metrics::PUBLISH_RETRIES.with_label_values(&[self.inner.client_id.as_str()]).inc();
+            if !reported {
+                tracing::warn!(client = self.inner.client_id, %error, messages = messages.len(),
+                    "a batch was not acknowledged: it is produced again until it is");
+                reported = true;
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Err(Cancelled),
+                () = tokio::time::sleep(backoff.next()) => {}
+            }
+        }
+        if reported {
+            tracing::info!(client = self.inner.client_id, "the batch is acknowledged");
+        }
+        Ok(())
+    }
+
+    /// One attempt: the inner error is the first failure of the batch.
+    async fn publish_once(
+        &self,
+        messages: &[WireMessage],
+        cancel: &CancellationToken,
+    ) -> Result<Result<(), KafkaError>, Cancelled> {
+        let (failed, mut failures) = mpsc::unbounded_channel();
+        let batch =
+            Arc::new(Batch { unanswered: AtomicUsize::new(messages.len()), failed, all_answered: Notify::new() });
+        for message in messages {
+            self.enqueue(message, &batch).await;
+            if failpoint::armed("after-acks") {
+                // Alone on the wire, so that "after k of n acknowledgements" is exact.
+                let before = batch.unanswered.load(Ordering::Acquire);
+                if self.inner.producer.flush(Duration::from_secs(10)).is_ok() || before == 0 {
+                    failpoint::hit("after-acks", &self.inner.client_id);
+                }
+            }
+        }
+        tokio::select! {
+            () = batch.all_answered.notified() => {}
+            () = cancel.cancelled() => return Err(Cancelled),
+        }
+        Ok(failures.try_recv().map_or(Ok(()), Err))
+    }
+
+    async fn enqueue(&self, message: &WireMessage, batch: &Arc<Batch>) {
+        loop {
+            let mut record: BaseRecord<'_, [u8], [u8], Arc<Batch>> =
+                BaseRecord::with_opaque_to(&message.topic, batch.clone()).headers(message.headers.clone());
+            if let Some(key) = &message.key {
+                record = record.key(key);
+            }
+            if let Some(payload) = &message.payload {
+                record = record.payload(payload);
+            }
+            match self.inner.producer.send(record) {
+                Ok(()) => return,
+                // The local queue is full: its thread is sending, room comes with the next acknowledgements.
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err((error, _)) => return batch.answered(Some(error)),
+            }
+        }
+    }
+}

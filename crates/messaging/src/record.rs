@@ -1,0 +1,76 @@
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use serde::de::DeserializeOwned;
+
+/// A message as the broker gave it, with the topic's name as the platform knows it (without prefix).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Topic without the deployment's prefix.
+    pub topic: String,
+    /// Partition it was read from.
+    pub partition: i32,
+    /// Offset in that partition.
+    pub offset: i64,
+    /// Broker timestamp, milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// Key, as bytes.
+    pub key: Option<Vec<u8>>,
+    /// Value, as bytes; `None` is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// Headers in their order; a name can occur twice.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// Why a message can never be processed, however often it is tried.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {detail}")]
+pub struct Poison {
+    /// Stable, kebab-case; the header `dlq-reason` of its dead letter.
+    pub reason: &'static str,
+    /// What was wrong with this message.
+    pub detail: String,
+}
+
+impl Poison {
+    /// A poison with its stable `reason` and what was wrong.
+    pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+        Poison { reason, detail: detail.into() }
+    }
+}
+
+impl Record {
+    /// A copy of `message`, its topic without `prefix`.
+    pub(crate) fn copy_of(message: &BorrowedMessage<'_>, prefix: &str) -> Self {
+        let topic = message.topic();
+        Record {
+            topic: topic.strip_prefix(prefix).unwrap_or(topic).to_owned(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis(),
+            key: message.key().map(<[u8]>::to_vec),
+            payload: message.payload().map(<[u8]>::to_vec),
+            headers: message.headers().map_or_else(Vec::new, |headers| {
+                headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+            }),
+        }
+    }
+
+    /// The value parsed as JSON.
+    ///
+    /// # Errors
+    /// `empty-payload` for a tombstone or no bytes, `invalid-json` for anything that does not parse as `T`
+    /// (nesting over 128 levels too).
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Poison> {
+        match self.payload.as_deref() {
+            None | Some([]) => Err(Poison::new("empty-payload", "the message has no value")),
+            Some(bytes) => {
+                serde_json::from_slice(bytes).map_err(|error| Poison::new("invalid-json", error.to_string()))
+            }
+        }
+    }
+
+    /// The last header called `name` that holds text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().rev().find(|(header, _)| header == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
+    }
+}

@@ -1,0 +1,6 @@
+//! The runtime against a real broker.
+
+mod dead_letters;
+mod delivery;
+mod harness;
+mod timers;

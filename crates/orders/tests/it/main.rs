@@ -1,0 +1,3 @@
+//! The committed contract files are the generated ones.
+
+mod contracts;

@@ -1,0 +1,11 @@
+//! Tests of the public face of the crate.
+
+mod coverage;
+mod definitions;
+mod graph;
+mod histories;
+mod random;
+mod schema;
+mod script;
+mod sequence;
+mod world;

@@ -1,0 +1,147 @@
+//! The broker: one KRaft node that is broker and controller.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nix::sys::signal::Signal;
+
+use super::{java, kafka_probe};
+use crate::fetch::{Files, run};
+use crate::launch::Launch;
+use crate::layout::{DataDir, create_dir, write_atomically};
+use crate::spawn::Program;
+use crate::{Error, ports};
+
+const HEAP_MB: u32 = 512;
+
+/// The broker of one data directory.
+pub struct Kafka {
+    folder: PathBuf,
+    log: PathBuf,
+    files: Files,
+    port: u16,
+}
+
+impl Kafka {
+    /// A broker that listens on `port`.
+    pub fn new(data: &DataDir, files: &Files, port: u16) -> Self {
+        Self { folder: data.kafka(), log: data.log("kafka"), files: files.clone(), port }
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.folder.join("server.properties")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn properties(&self, controller_port: u16) -> String {
+        let Self { port, .. } = self;
+        let data = self.data();
+        let data = data.display();
+        format!(
+            "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+log.dirs={data}
+
+# Topics are declared in one file: a misspelt name must fail, not make a topic.
+auto.create.topics.enable=false
+# One broker keeps one copy of everything.
+default.replication.factor=1
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# Committed offsets outlive every other retention: an expired offset would start a group anew.
+offsets.retention.minutes=43200
+
+# Small, for two cores and little memory.
+num.network.threads=1
+num.io.threads=2
+background.threads=2
+num.recovery.threads.per.data.dir=2
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.num.partitions=1
+log.cleaner.dedupe.buffer.size=4194304
+log.cleaner.io.buffer.size=131072
+log.index.size.max.bytes=2097152
+# Deleted topics (tests make and delete many) give their files back at once, not after a minute.
+log.segment.delete.delay.ms=1000
+
+# After a kill the node comes back at once, and is let in when its own old session has ended.
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
+
+# The members of a group start one by one here, and nobody waits for the others.
+group.initial.rebalance.delay.ms=0
+"
+        )
+    }
+
+    /// Gives an empty data directory its identity. Does nothing to one that has it.
+    async fn format(&self) -> Result<(), Error> {
+        if self.data().join("meta.properties").is_file() {
+            return Ok(());
+        }
+        let cluster = URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().as_bytes());
+        let program = java::program(&self.files, &self.folder, &self.log, HEAP_MB, "kafka.tools.StorageTool");
+        let mut command = tokio::process::Command::new(&program.path);
+        command.args(&program.arguments).args(["format", "--ignore-formatted", "--cluster-id", &cluster, "--config"]);
+        command.arg(self.configuration());
+        run("formatting the broker's data directory", command).await
+    }
+}
+
+#[async_trait]
+impl Launch for Kafka {
+    fn name(&self) -> String {
+        "kafka".into()
+    }
+
+    async fn prepare(&self) -> Result<(), Error> {
+        create_dir(&self.folder)?;
+        java::write_logging(&self.folder)?;
+        // Only the node itself uses the controller's port, so any will do.
+        write_atomically(&self.configuration(), self.properties(ports::free()?).as_bytes())?;
+        self.format().await
+    }
+
+    fn program(&self) -> Result<Program, Error> {
+        let program = java::program(&self.files, &self.folder, &self.log, HEAP_MB, "kafka.Kafka");
+        Ok(program.argument(self.configuration()))
+    }
+
+    fn waits_for(&self) -> String {
+        format!("an answer of the broker at 127.0.0.1:{}", self.port)
+    }
+
+    async fn is_ready(&self) -> bool {
+        kafka_probe::answers(self.port).await.is_ok()
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(90)
+    }
+
+    fn stop_signal(&self) -> (Signal, Duration) {
+        (Signal::SIGTERM, Duration::from_secs(30))
+    }
+
+    fn url(&self) -> String {
+        format!("kafka://127.0.0.1:{}", self.port)
+    }
+
+    fn log(&self) -> &Path {
+        &self.log
+    }
+}

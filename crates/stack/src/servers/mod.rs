@@ -1,0 +1,110 @@
+//! PostgreSQL, Kafka and Kafka Connect as plain processes on loopback.
+
+mod connect;
+mod java;
+mod kafka;
+mod kafka_probe;
+mod postgres;
+mod postgres_files;
+
+use std::sync::Arc;
+
+use tokio::process::Child;
+
+pub use connect::Connect;
+pub use kafka::Kafka;
+pub use postgres::Postgres;
+
+use crate::fetch::Files;
+use crate::launch::{self, Launch};
+use crate::layout::DataDir;
+use crate::ports::{self, Ports};
+use crate::{Error, fetch};
+
+/// Where the three servers are reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Ports of the servers, all on 127.0.0.1.
+    pub ports: Ports,
+}
+
+impl Endpoints {
+    /// URL of a database, for a role that needs no password.
+    pub fn database(&self, role: &str, database: &str) -> String {
+        format!("postgres://{role}@127.0.0.1:{}/{database}", self.ports.postgres)
+    }
+
+    /// `host:port` of the broker.
+    pub fn kafka(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.kafka)
+    }
+
+    /// Base URL of Connect's REST interface.
+    pub fn connect(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.connect)
+    }
+}
+
+/// The three servers of one data directory, not started.
+#[derive(Clone)]
+pub struct Servers {
+    /// PostgreSQL.
+    pub postgres: Arc<Postgres>,
+    /// The broker.
+    pub kafka: Arc<Kafka>,
+    /// Kafka Connect.
+    pub connect: Arc<Connect>,
+    /// Where they will be reached.
+    pub endpoints: Endpoints,
+}
+
+impl Servers {
+    /// Servers on the wanted ports, or on free ones where a wanted port is taken or 0.
+    pub fn new(data: &DataDir, files: &Files, wanted: Ports) -> Result<Self, Error> {
+        let ports = Ports {
+            postgres: ports::usable_or_free(wanted.postgres)?,
+            kafka: ports::usable_or_free(wanted.kafka)?,
+            connect: ports::usable_or_free(wanted.connect)?,
+        };
+        Ok(Self {
+            postgres: Arc::new(Postgres::new(data, files, ports.postgres)?),
+            kafka: Arc::new(Kafka::new(data, files, ports.kafka)),
+            connect: Arc::new(Connect::new(data, files, ports.connect, ports.kafka)),
+            endpoints: Endpoints { ports },
+        })
+    }
+}
+
+/// Servers that run until [`Running::stop`] is called or this is dropped; nothing restarts them.
+pub struct Running {
+    /// Where they are reached.
+    pub endpoints: Endpoints,
+    children: Vec<(Arc<dyn Launch>, Child)>,
+}
+
+/// Fetches what is missing, starts all three servers on the data in `data`, and waits until they are ready.
+pub async fn start_all(data: &DataDir, ports: Ports) -> Result<Running, Error> {
+    data.create()?;
+    let files = fetch::ensure(|cache| tracing::info!(cache = %cache.display(), "fetching the servers")).await?;
+    let servers = Servers::new(data, &files, ports)?;
+    let database = async { launch::start(servers.postgres.as_ref()).await };
+    let streaming = async {
+        let kafka = launch::start(servers.kafka.as_ref()).await?;
+        let connect = launch::start(servers.connect.as_ref()).await?;
+        Ok((kafka, connect))
+    };
+    let (postgres, (kafka, connect)) = tokio::try_join!(database, streaming)?;
+    Ok(Running {
+        endpoints: servers.endpoints,
+        children: vec![(servers.connect, connect), (servers.kafka, kafka), (servers.postgres, postgres)],
+    })
+}
+
+impl Running {
+    /// Ends the servers cleanly, Connect first and PostgreSQL last.
+    pub async fn stop(self) {
+        for (launch, mut child) in self.children {
+            launch::stop(launch.as_ref(), &mut child).await;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Reading: sagas with all that their next messages draw from, and the database's clock, in one round trip.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use messaging::{HandlerError, Poison};
+use saga::{Saga, SagaState};
+use serde_json::Value;
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
+use uuid::Uuid;
+
+/// The columns that [`Stored::from_row`] reads.
+macro_rules! saga_columns {
+    () => {
+        "s.id, s.partition, s.definition_id, s.version, s.state, s.reason, s.cause, s.steps::text AS steps,
+       s.started_at, s.updated_at, d.steps AS data_steps, d.data, d.trace"
+    };
+}
+pub(crate) use saga_columns;
+
+/// Joins to a saga `s` what its timeline keeps for later commands: trigger, outputs, trace.
+macro_rules! saga_data {
+    () => {
+        "LEFT JOIN LATERAL (
+    SELECT array_agg(l.step ORDER BY l.version) AS steps, array_agg(l.data::text ORDER BY l.version) AS data,
+           max(l.trace) AS trace
+    FROM saga_timeline l
+    WHERE l.saga_id = s.id AND l.data IS NOT NULL
+) d ON s.id IS NOT NULL"
+    };
+}
+pub(crate) use saga_data;
+
+/// One row for each id asked for, so that the clock comes even if no saga does.
+pub(crate) const LOAD_SAGAS: &str = concat!(
+    "SELECT now() AS now, ",
+    saga_columns!(),
+    "
+FROM unnest($1::uuid[]) AS wanted (id)
+LEFT JOIN saga s ON s.id = wanted.id
+",
+    saga_data!()
+);
+
+/// A saga as the database has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) saga: Saga,
+    pub(crate) definition_id: i32,
+    pub(crate) partition: i32,
+    /// `traceparent` of its trigger.
+    pub(crate) trace: Option<String>,
+}
+
+/// Sagas as they were at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// The database's clock.
+    pub(crate) now: DateTime<Utc>,
+    pub(crate) sagas: HashMap<Uuid, Stored>,
+}
+
+/// Why sagas could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// The database did not answer, or refused.
+    #[error("sagas cannot be read from the database")]
+    Database(#[from] sqlx::Error),
+    /// A row that this version cannot have written.
+    #[error("the row of saga {saga} cannot be understood: {what}")]
+    Corrupt { saga: Uuid, what: String },
+}
+
+impl From<LoadError> for HandlerError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Database(error) => error.into(),
+            error @ LoadError::Corrupt { .. } => {
+                HandlerError::Poison(Box::new(Poison::new("corrupt-saga", error.to_string())))
+            }
+        }
+    }
+}
+
+/// Reads the sagas of `ids`, of which there is at least one.
+pub(crate) async fn load(pool: &PgPool, ids: &[Uuid]) -> Result<Snapshot, LoadError> {
+    let rows = sqlx::query(LOAD_SAGAS).bind(ids).fetch_all(pool).await?;
+    let now = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("now")?;
+    let mut sagas = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        if let Some(id) = row.try_get::<Option<Uuid>, _>("id")? {
+            sagas.insert(id, Stored::from_row(id, row)?);
+        }
+    }
+    Ok(Snapshot { now, sagas })
+}
+
+impl Stored {
+    /// Reads the `saga_columns!` of a row that has a saga.
+    pub(crate) fn from_row(id: Uuid, row: &PgRow) -> Result<Self, LoadError> {
+        let corrupt = |what: String| LoadError::Corrupt { saga: id, what };
+        let state: &str = row.try_get("state")?;
+        let steps: &str = row.try_get("steps")?;
+        let data_steps: Vec<Option<String>> = row.try_get::<Option<_>, _>("data_steps")?.unwrap_or_default();
+        let data: Vec<String> = row.try_get::<Option<_>, _>("data")?.unwrap_or_default();
+        let mut trigger = None;
+        let mut outputs = BTreeMap::new();
+        for (step, text) in data_steps.into_iter().zip(&data) {
+            let value: Value = serde_json::from_str(text).map_err(|error| corrupt(error.to_string()))?;
+            match step {
+                None => trigger = Some(Arc::new(value)),
+                Some(step) => drop(outputs.insert(step, Arc::new(value))),
+            }
+        }
+        let version: i32 = row.try_get("version")?;
+        let saga = Saga {
+            id,
+            version: u32::try_from(version).map_err(|_| corrupt(format!("version {version}")))?,
+            state: SagaState::from_name(state).ok_or_else(|| corrupt(format!("state {state:?}")))?,
+            reason: row.try_get("reason")?,
+            cause: row.try_get("cause")?,
+            steps: serde_json::from_str(steps).map_err(|error| corrupt(format!("steps: {error}")))?,
+            started_at: row.try_get("started_at")?,
+            updated_at: row.try_get("updated_at")?,
+            trigger: trigger.ok_or_else(|| corrupt("no trigger in its timeline".to_owned()))?,
+            outputs,
+        };
+        Ok(Stored {
+            saga,
+            definition_id: row.try_get("definition_id")?,
+            partition: row.try_get("partition")?,
+            trace: row.try_get("trace")?,
+        })
+    }
+}

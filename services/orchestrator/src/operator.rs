@@ -1,0 +1,205 @@
+//! What an operator can do to a saga. Any replica serves a verb; the owner of the saga's partition sends what it
+//! causes, because the verb commits with the saga's timer due.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use messaging::failpoint;
+use saga::{Input, Outcome, Verdict};
+use serde::Serialize;
+use service_kit::db::detached;
+use service_kit::{FieldError, Problem};
+use sqlx::PgPool;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::definitions::{DefinitionError, Definitions};
+use crate::fold::count_transitions;
+use crate::handler::CONFLICT_RETRIES;
+use crate::load::{LoadError, load};
+use crate::metrics;
+use crate::store::{AuditEntry, Changes, TimerChange, WriteError};
+
+/// Who acts, until requests are authenticated.
+const ACTOR_HEADER: &str = "x-actor";
+const MAX_ACTOR: usize = 128;
+/// The longest reason an operator can give, in characters.
+pub(crate) const MAX_REASON: usize = 500;
+
+/// A verb with what comes with it.
+#[derive(Clone, Debug)]
+pub(crate) enum Verb {
+    Retry { reason: Option<String> },
+    Compensate { reason: Option<String> },
+    Resolve { outcome: Outcome, reason: String },
+}
+
+impl Verb {
+    fn name(&self) -> &'static str {
+        match self {
+            Verb::Retry { .. } => "retry",
+            Verb::Compensate { .. } => "compensate",
+            Verb::Resolve { .. } => "resolve",
+        }
+    }
+
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Verb::Retry { reason } | Verb::Compensate { reason } => reason.as_deref(),
+            Verb::Resolve { reason, .. } => Some(reason),
+        }
+    }
+
+    fn outcome(&self) -> Option<&'static str> {
+        match self {
+            Verb::Resolve { outcome: Outcome::Completed, .. } => Some("COMPLETED"),
+            Verb::Resolve { outcome: Outcome::Cancelled, .. } => Some("CANCELLED"),
+            Verb::Retry { .. } | Verb::Compensate { .. } => None,
+        }
+    }
+
+    fn input(&self, by: &str) -> Input {
+        let by = by.to_owned();
+        match self.clone() {
+            Verb::Retry { .. } => Input::Retry { by },
+            Verb::Compensate { reason } => Input::Compensate { by, reason },
+            Verb::Resolve { outcome, reason } => Input::Resolve { outcome, reason, by },
+        }
+    }
+}
+
+/// What a verb made of a saga.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Acted {
+    /// The saga.
+    saga_id: Uuid,
+    /// Its state now.
+    #[schema(example = "COMPENSATING")]
+    state: &'static str,
+    /// Its version now.
+    version: u32,
+    /// Why it is in that state, if it is not simply running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// Who acts: the header `X-Actor`, or "anonymous".
+pub(crate) fn actor(headers: &HeaderMap) -> Result<String, Problem> {
+    let Some(value) = headers.get(ACTOR_HEADER) else { return Ok("anonymous".to_owned()) };
+    let actor = value.to_str().map(str::trim).unwrap_or_default();
+    if actor.is_empty() || actor.len() > MAX_ACTOR {
+        let detail = format!("must be 1 to {MAX_ACTOR} visible ASCII characters");
+        return Err(Problem::bad_request(format!("X-Actor {detail}"))
+            .errors(vec![FieldError::parameter("X-Actor", detail)]));
+    }
+    Ok(actor.to_owned())
+}
+
+/// Applies `verb` to a saga and records it, also when it is refused.
+///
+/// It runs to its end even when the client goes away: what was begun is either done and recorded or not.
+pub(crate) async fn act(
+    pool: PgPool,
+    definitions: Arc<Definitions>,
+    id: Uuid,
+    verb: Verb,
+    actor: String,
+) -> Result<Acted, Problem> {
+    detached(async move {
+        let mut tries = 0;
+        loop {
+            match attempt(&pool, &definitions, id, &verb, &actor).await? {
+                Ok(result) => return result,
+                Err(WriteError::Conflict(_)) if tries < CONFLICT_RETRIES => {
+                    metrics::CONFLICTS.inc();
+                    tries += 1;
+                }
+                Err(WriteError::Conflict(error)) => {
+                    return Err(Problem::unavailable("the saga is changing too fast").caused_by(error));
+                }
+                Err(WriteError::Database(error)) => return Err(error.into()),
+            }
+        }
+    })
+    .await
+}
+
+/// The verb on the saga as it is now. The inner result is the machine's answer, recorded.
+async fn attempt(
+    pool: &PgPool,
+    definitions: &Definitions,
+    id: Uuid,
+    verb: &Verb,
+    actor: &str,
+) -> Result<Result<Result<Acted, Problem>, WriteError>, Problem> {
+    let mut snapshot = load(pool, &[id]).await?;
+    let stored = snapshot.sagas.remove(&id).ok_or_else(|| Problem::not_found(format!("there is no saga {id}")))?;
+    let definition = definitions.one(stored.definition_id).await?;
+    let before = stored.saga;
+    let mut audit = AuditEntry {
+        at: snapshot.now,
+        saga_id: id,
+        verb: verb.name(),
+        actor: actor.to_owned(),
+        reason: verb.reason().map(str::to_owned),
+        outcome: verb.outcome(),
+        refusal: None,
+        version: before.version,
+    };
+    let mut changes = Changes::default();
+    let transition = match saga::apply(&definition, &before, &verb.input(actor), snapshot.now) {
+        Verdict::Moved(transition) => Ok(transition),
+        Verdict::Refused(why) => Err(why),
+        // The machine answers a verb with one of the two.
+        other => return Err(Problem::internal(format!("the machine answers a verb with {other:?}"))),
+    };
+    match &transition {
+        Ok(transition) => {
+            audit.version = transition.saga.version;
+            changes.advance(&transition.saga, before.version);
+            changes.log(id, &transition.entry, None);
+            let due = TimerChange::Due { at: snapshot.now, emit: true };
+            changes.timer(&transition.saga, stored.partition, due);
+        }
+        Err(why) => audit.refusal = Some(why.clone()),
+    }
+    changes.audit(audit);
+
+    failpoint::hit("verb-before-commit", verb.name());
+    if let Err(error) = changes.write(pool).await {
+        return Ok(Err(error));
+    }
+    failpoint::hit("verb-after-commit", verb.name());
+
+    let result = if transition.is_ok() { "applied" } else { "refused" };
+    metrics::VERBS.with_label_values(&[verb.name(), result]).inc();
+    tracing::info!(saga.id = %id, verb = verb.name(), actor, result, "an operator acted");
+    Ok(Ok(match transition {
+        Ok(transition) => {
+            let entry = std::slice::from_ref(&transition.entry);
+            count_transitions(&definition, &transition.saga, entry);
+            let saga = transition.saga;
+            Ok(Acted { saga_id: id, state: saga.state.as_str(), version: saga.version, reason: saga.reason })
+        }
+        Err(why) => Err(Problem::conflict("verb-refused", why).instance(format!("/api/sagas/{id}"))),
+    }))
+}
+
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Database(error) => error.into(),
+            error @ LoadError::Corrupt { .. } => Problem::internal(error),
+        }
+    }
+}
+
+impl From<DefinitionError> for Problem {
+    fn from(error: DefinitionError) -> Self {
+        match error {
+            DefinitionError::Database(error) => error.into(),
+            error => Problem::internal(error),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+fn main() -> std::process::ExitCode {
+    service_kit::run(order_api::SERVICE, order_api::build)
+}

@@ -1,0 +1,145 @@
+//! What this service does when asked over Kafka: a batch of commands in, one transaction, their answers out.
+
+pub mod charge;
+pub mod slow;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use messaging::participant::{self, Answers};
+use messaging::{BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Poison, Record, async_trait, failpoint};
+use orders::messages::{PaymentRefundRequested, PaymentRequested};
+use orders::topics;
+use sqlx::{Connection, PgPool};
+use uuid::Uuid;
+
+use crate::payment::{Payment, stored};
+use crate::{GROUP, metrics};
+
+/// `ce_source` of this service's answers.
+pub const SOURCE: &str = "/chaos-symphony/payment-svc";
+
+/// A command to this service.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// Charge.
+    Charge(PaymentRequested),
+    /// Undo the charge.
+    Refund(PaymentRefundRequested),
+}
+
+impl Message {
+    fn order_id(&self) -> Uuid {
+        match self {
+            Message::Charge(asked) => asked.order_id,
+            Message::Refund(asked) => asked.order_id,
+        }
+    }
+}
+
+/// Handles both topics of the payment step, so that a command and its undo are never handled side by side.
+pub struct PaymentCommands {
+    pool: PgPool,
+    slow_after: Duration,
+}
+
+impl PaymentCommands {
+    /// Works in the database behind `pool`; slow charges are answered `slow_after` their first command.
+    pub fn new(pool: PgPool, slow_after: Duration) -> Self {
+        PaymentCommands { pool, slow_after }
+    }
+}
+
+#[async_trait]
+impl BatchHandler for PaymentCommands {
+    type Message = Message;
+
+    fn decode(&self, record: &Record, envelope: &Envelope) -> Result<Message, Poison> {
+        if record.topic == topics::PAYMENT_REFUND_REQUESTED.name {
+            return participant::command(record, envelope, |m: &PaymentRefundRequested| m.order_id)
+                .map(Message::Refund);
+        }
+        let asked = participant::command(record, envelope, |m: &PaymentRequested| m.order_id)?;
+        if asked.amount < 1 {
+            return Err(Poison::new("invalid-amount", format!("an amount of {} cannot be charged", asked.amount)));
+        }
+        Ok(Message::Charge(asked))
+    }
+
+    async fn handle(&self, batch: &[Delivery<Message>]) -> Result<Vec<Outgoing>, HandlerError> {
+        // An order is charged by the first command for it, unless its undo came even before that in this batch: then
+        // the undo goes first, and finds the charge of an earlier batch or leaves its tombstone.
+        let (mut charges, mut refunds) = (BTreeMap::new(), BTreeSet::new());
+        for delivery in batch {
+            match &delivery.message {
+                Message::Charge(asked) if !refunds.contains(&asked.order_id) => {
+                    charges.entry(asked.order_id).or_insert((delivery, asked));
+                }
+                Message::Charge(_) => {}
+                Message::Refund(asked) => {
+                    refunds.insert(asked.order_id);
+                }
+            }
+        }
+
+        let mut connection = self.pool.acquire().await?;
+        let (charged, undone);
+        if refunds.is_empty() && !charge::any_slow(&charges) {
+            // A single statement is its own transaction, in one round trip instead of three.
+            failpoint::hit("before-commit", GROUP);
+            charged = charge::charge(&mut connection, &charges, self.slow_after).await?;
+            undone = Vec::new();
+        } else {
+            let mut transaction = connection.begin().await?;
+            charged = charge::charge(&mut transaction, &charges, self.slow_after).await?;
+            undone = charge::refund(&mut transaction, &refunds).await?;
+            failpoint::hit("before-commit", GROUP);
+            transaction.commit().await?;
+        }
+
+        let commands = batch.iter().filter(|delivery| matches!(delivery.message, Message::Charge(_))).count();
+        metrics::duplicates("charge", commands - charged.len());
+        metrics::duplicates("refund", batch.len() - commands - undone.len());
+        charged.iter().for_each(|payment| metrics::applied("charge", payment.state.as_str()));
+        undone.iter().for_each(charge::Undone::count);
+
+        // What the undo returned is newer than what the charge returned.
+        let mut payments: HashMap<Uuid, Payment> = HashMap::with_capacity(batch.len());
+        payments.extend(charged.into_iter().map(|payment| (payment.order_id, payment)));
+        payments.extend(undone.into_iter().map(|undone| (undone.payment.order_id, undone.payment)));
+        let unchanged = batch.iter().map(|delivery| delivery.message.order_id());
+        let unchanged: BTreeSet<Uuid> = unchanged.filter(|order| !payments.contains_key(order)).collect();
+        if !unchanged.is_empty() {
+            let unchanged: Vec<Uuid> = unchanged.into_iter().collect();
+            let stored = stored(&mut *connection, &unchanged).await?;
+            payments.extend(stored.into_iter().map(|payment| (payment.order_id, payment)));
+        }
+        answers(batch, &payments)
+    }
+}
+
+fn answers(batch: &[Delivery<Message>], payments: &HashMap<Uuid, Payment>) -> Result<Vec<Outgoing>, HandlerError> {
+    let mut answers = Answers::new(SOURCE);
+    for delivery in batch {
+        let order_id = delivery.message.order_id();
+        let payment = payments.get(&order_id).ok_or_else(|| HandlerError::Retry(Box::new(Vanished(order_id))))?;
+        match delivery.message {
+            Message::Charge(_) => {
+                if let Some(reply) = payment.charge_reply() {
+                    answers.push(delivery, saga::ids::reply_id, reply)?;
+                }
+            }
+            Message::Refund(_) => {
+                if let Some(reply) = payment.refund_reply() {
+                    answers.push(delivery, saga::ids::undo_reply_id, reply)?;
+                }
+            }
+        }
+    }
+    Ok(answers.into_messages())
+}
+
+/// A payment that was there is not: nothing in this service deletes one.
+#[derive(Debug, thiserror::Error)]
+#[error("the payment of order {0} was found and then was gone")]
+struct Vanished(Uuid);
