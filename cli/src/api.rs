@@ -42,7 +42,8 @@ impl Api {
         let text = std::fs::read_to_string(&self.state_file).with_context(missing)?;
         let state: State = serde_json::from_str(&text).with_context(|| self.state_file.display().to_string())?;
         let found = state.components.into_iter().find(|found| found.name == component && found.url.is_some());
-        let url = found.and_then(|found| found.url).ok_or_else(|| anyhow!("{component} is not running: symphony up"))?;
+        let url =
+            found.and_then(|found| found.url).ok_or_else(|| anyhow!("{component} is not running: symphony up"))?;
         Ok(url.trim_end_matches('/').to_owned())
     }
 

@@ -10,7 +10,8 @@ use super::facts::topics::at;
 use super::report::Finding;
 
 pub(super) fn check(world: &World) -> Finding {
-    let mut finding = Finding::new("I2", "every committed outbox row is published, every published event was committed");
+    let mut finding =
+        Finding::new("I2", "every committed outbox row is published, every published event was committed");
     let orders = &world.orders;
     let published: HashSet<Uuid> = world.topics.on(ORDER_CREATED).iter().map(|message| message.id).collect();
 
@@ -45,7 +46,8 @@ pub(super) fn check(world: &World) -> Finding {
         let Some(row) = orders.outbox.get(&message.id) else {
             let order = message.key.parse::<Uuid>().ok().and_then(|id| orders.orders.get(&id));
             // Its row may have been dropped with its day, never its order.
-            let dropped = order.is_some_and(|order| orders.oldest_outbox.is_none_or(|oldest| oldest >= order.created_at));
+            let dropped =
+                order.is_some_and(|order| orders.oldest_outbox.is_none_or(|oldest| oldest >= order.created_at));
             finding.require(dropped, || format!("event {} at {place} belongs to no outbox row", message.id));
             continue;
         };

@@ -51,11 +51,14 @@ fn once(world: &World, money: &HashMap<Uuid, Money<'_>>, finding: &mut Finding) 
     for (order, money) in money {
         let (charges, refunds) = (money.charges.len(), money.refunds.len());
         finding.require(charges <= 1, || format!("order {order} was charged {charges} times"));
-        finding.require(refunds <= charges, || format!("order {order} was charged {charges} times, refunded {refunds}"));
+        finding
+            .require(refunds <= charges, || format!("order {order} was charged {charges} times, refunded {refunds}"));
         if let ([charge], [refund]) = (money.charges.as_slice(), money.refunds.as_slice()) {
             finding.require(charge.amount == refund.amount && charge.currency == refund.currency, || {
-                format!("order {order}: {} {} charged, {} {} refunded", charge.amount, charge.currency, refund.amount,
-                    refund.currency)
+                format!(
+                    "order {order}: {} {} charged, {} {} refunded",
+                    charge.amount, charge.currency, refund.amount, refund.currency
+                )
             });
         }
         finding.require(world.payments.payments.contains_key(order), || {
@@ -72,8 +75,10 @@ fn once(world: &World, money: &HashMap<Uuid, Money<'_>>, finding: &mut Finding) 
         };
         let found = (money.charges.len(), money.refunds.len());
         finding.require(found == expected, || {
-            format!("payment of order {} is {} with {} charges and {} refunds", payment.order_id, payment.state, found.0,
-                found.1)
+            format!(
+                "payment of order {} is {} with {} charges and {} refunds",
+                payment.order_id, payment.state, found.0, found.1
+            )
         });
     }
 }
@@ -84,7 +89,8 @@ fn asked_for(world: &World, finding: &mut Finding) {
     let of_inventory = world.inventory.reservations.keys().map(|order| ("reservation", order));
     let of_shipping = world.shipments.keys().map(|order| ("shipment", order));
     for (what, order) in of_payment.chain(of_inventory).chain(of_shipping) {
-        finding.require(world.sagas.sagas.contains_key(order), || format!("{what} of order {order} belongs to no saga"));
+        finding
+            .require(world.sagas.sagas.contains_key(order), || format!("{what} of order {order} belongs to no saga"));
     }
 }
 
@@ -98,8 +104,10 @@ fn took_effect(world: &World, saga: &SagaRow, money: &Money<'_>, finding: &mut F
     finding.require(shipment == "SCHEDULED", || format!("order {id} COMPLETED but its shipment is {shipment}"));
     if let (Some(order), [charge]) = (world.orders.orders.get(&id), money.charges.as_slice()) {
         finding.require(charge.amount == order.total_minor && charge.currency == order.currency, || {
-            format!("order {id} is over {} {} but {} {} were charged", order.total_minor, order.currency, charge.amount,
-                charge.currency)
+            format!(
+                "order {id} is over {} {} but {} {} were charged",
+                order.total_minor, order.currency, charge.amount, charge.currency
+            )
         });
     }
 }

@@ -62,7 +62,10 @@ fn stock(world: &World, finding: &mut Finding) {
     for stock in &world.inventory.stock {
         let (sku, sum) = (&stock.sku, stock.available + stock.reserved + stock.shipped);
         finding.require(sum == stock.initial + stock.adjusted, || {
-            format!("{sku}: available + reserved + shipped = {sum}, initial + adjusted = {}", stock.initial + stock.adjusted)
+            format!(
+                "{sku}: available + reserved + shipped = {sum}, initial + adjusted = {}",
+                stock.initial + stock.adjusted
+            )
         });
         finding.require(stock.available >= 0 && stock.reserved >= 0 && stock.shipped >= 0, || {
             format!("{sku}: {} available, {} reserved, {} shipped", stock.available, stock.reserved, stock.shipped)
@@ -72,8 +75,10 @@ fn stock(world: &World, finding: &mut Finding) {
         });
         let (reserved, shipped) = held.remove(sku.as_str()).unwrap_or_default();
         finding.require((stock.reserved, stock.shipped) == (reserved, shipped), || {
-            format!("{sku}: {} reserved and {} shipped, but orders hold {reserved} and {shipped}", stock.reserved,
-                stock.shipped)
+            format!(
+                "{sku}: {} reserved and {} shipped, but orders hold {reserved} and {shipped}",
+                stock.reserved, stock.shipped
+            )
         });
     }
     for (sku, (reserved, shipped)) in held {

@@ -70,7 +70,12 @@ pub(super) fn check(world: &World) -> Finding {
             replies += 1;
             let is_stored = message.key.parse().is_ok_and(|order| stored(world, order, message));
             finding.require(is_stored, || {
-                format!("{} of order {} at {} tells of a row that is not there", topic.name, message.key, at(&message.place))
+                format!(
+                    "{} of order {} at {} tells of a row that is not there",
+                    topic.name,
+                    message.key,
+                    at(&message.place)
+                )
             });
         }
     }
@@ -89,7 +94,8 @@ pub(super) fn check(world: &World) -> Finding {
     let mut acknowledged = 0;
     if SENT.iter().all(|topic| world.topics.is_whole(*topic)) {
         let at_rest: HashSet<Uuid> = world.sagas_before.at_rest.iter().map(|saga| saga.id).collect();
-        let ended = |saga: &Uuid| at_rest.contains(saga) && world.sagas.sagas.get(saga).is_some_and(|row| row.is_terminal());
+        let ended =
+            |saga: &Uuid| at_rest.contains(saga) && world.sagas.sagas.get(saga).is_some_and(|row| row.is_terminal());
         for entry in world.sagas.timeline.iter().filter(|entry| ended(&entry.saga_id)) {
             for id in &entry.emitted {
                 acknowledged += 1;

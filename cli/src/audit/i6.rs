@@ -6,10 +6,21 @@ use super::report::Finding;
 
 /// Who reads each topic.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("orchestrator", &[
-        "order.created", "payment.successful", "payment.failed", "payment.refunded", "inventory.reserved",
-        "inventory.rejected", "inventory.released", "shipping.scheduled", "shipping.failed", "shipping.cancelled",
-    ]),
+    (
+        "orchestrator",
+        &[
+            "order.created",
+            "payment.successful",
+            "payment.failed",
+            "payment.refunded",
+            "inventory.reserved",
+            "inventory.rejected",
+            "inventory.released",
+            "shipping.scheduled",
+            "shipping.failed",
+            "shipping.cancelled",
+        ],
+    ),
     ("payment-svc", &["payment.requested", "payment.refund.requested"]),
     ("inventory-svc", &["inventory.requested", "inventory.release.requested", "order.completed"]),
     ("shipping-svc", &["shipping.requested", "shipping.cancel.requested"]),

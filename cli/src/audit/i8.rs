@@ -17,7 +17,9 @@ pub(super) fn check(world: &World) -> Finding {
     for (id, stored) in &sagas.definitions {
         match Definition::from_json(&stored.body) {
             Ok(definition) => drop(definitions.insert(*id, definition)),
-            Err(error) => finding.violation(format!("stored definition {id} ({}) cannot be read: {error}", stored.name)),
+            Err(error) => {
+                finding.violation(format!("stored definition {id} ({}) cannot be read: {error}", stored.name))
+            }
         }
     }
 
@@ -84,7 +86,8 @@ fn walk(definition: &Definition, saga: Uuid, path: &mut [TimelineEntry]) -> Resu
 
 fn read(definition: &Definition, saga: Uuid, entry: &Entry) -> Result<TimelineEntry, String> {
     let version = u32::try_from(entry.version).map_err(|_| format!("has version {}", entry.version))?;
-    let kind = EntryKind::from_name(&entry.kind).ok_or_else(|| format!("version {version} is of type {}", entry.kind))?;
+    let kind =
+        EntryKind::from_name(&entry.kind).ok_or_else(|| format!("version {version} is of type {}", entry.kind))?;
     let ends = definition.ends();
     let told = [
         (SagaState::Completed, &ends.completed),

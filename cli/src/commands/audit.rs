@@ -37,6 +37,10 @@ pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode>
         settle_within: Duration::from_secs(args.settle),
     };
     let report = audit(&target).await?;
-    if json { println!("{}", serde_json::to_string(&report)?) } else { print!("{report}") }
+    if json {
+        println!("{}", serde_json::to_string(&report)?)
+    } else {
+        print!("{report}")
+    }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

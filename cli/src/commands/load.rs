@@ -131,7 +131,11 @@ impl std::fmt::Display for Summary {
 /// Runs the load and prints its summary. It fails unless every order was accepted and has ended.
 pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode> {
     let summary = load(args, api).await?;
-    if json { println!("{}", serde_json::to_string(&summary)?) } else { println!("{summary}") }
+    if json {
+        println!("{}", serde_json::to_string(&summary)?)
+    } else {
+        println!("{summary}")
+    }
     Ok(if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -311,11 +315,8 @@ impl Load {
     }
 
     async fn page(&self, status: &str, cursor: Option<String>) -> anyhow::Result<Value> {
-        let mut query = vec![
-            ("customerId", self.customer.clone()),
-            ("status", status.to_owned()),
-            ("limit", "500".to_owned()),
-        ];
+        let mut query =
+            vec![("customerId", self.customer.clone()), ("status", status.to_owned()), ("limit", "500".to_owned())];
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
         self.api.get("order-api", "/api/orders", &query).await
     }

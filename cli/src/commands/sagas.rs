@@ -60,12 +60,20 @@ pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode>
             query.extend(state.clone().map(|state| ("state", state)));
             query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
             let page = api.get("orchestrator", "/api/sagas", &query).await?;
-            if json { println!("{page}") } else { list(&page) }
+            if json {
+                println!("{page}")
+            } else {
+                list(&page)
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Show { id } => {
             let saga = api.get("orchestrator", &format!("/api/sagas/{id}"), &[]).await?;
-            if json { println!("{saga}") } else { show(&saga) }
+            if json {
+                println!("{saga}")
+            } else {
+                show(&saga)
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { files } => check(files, json),
@@ -74,7 +82,7 @@ pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode>
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
+    table.load_style(presets::NOTHING).set_header(header);
     table
 }
 

@@ -56,9 +56,9 @@ pub fn cache_dir() -> Result<PathBuf, Error> {
         return Ok(PathBuf::from("/var/cache/chaos-symphony"));
     }
     let base = set("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-    base.or_else(|| set("HOME").map(|home| home.join(".cache")))
-        .map(|base| base.join("chaos-symphony"))
-        .ok_or_else(|| Error::Other("neither SYMPHONY_CACHE nor HOME is set: no place to keep the servers' files".into()))
+    base.or_else(|| set("HOME").map(|home| home.join(".cache"))).map(|base| base.join("chaos-symphony")).ok_or_else(
+        || Error::Other("neither SYMPHONY_CACHE nor HOME is set: no place to keep the servers' files".into()),
+    )
 }
 
 /// The entry of this version if it was fetched before.
@@ -126,7 +126,14 @@ async fn unpack_postgres(root: &Path) -> Result<(), Error> {
     let target = root.join("postgres");
     create_dir(&target)?;
     let mut command = Command::new("tar");
-    command.arg("--extract").arg("--xz").arg("--no-same-owner").arg("--file").arg(&archive).arg("--directory").arg(&target);
+    command
+        .arg("--extract")
+        .arg("--xz")
+        .arg("--no-same-owner")
+        .arg("--file")
+        .arg(&archive)
+        .arg("--directory")
+        .arg(&target);
     run("unpacking PostgreSQL with tar and xz", command).await?;
     remove(&wrapped)
 }

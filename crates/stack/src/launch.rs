@@ -120,7 +120,7 @@ pub async fn stop(launch: &dyn Launch, child: &mut Child) -> Option<ExitStatus> 
     if let Ok(ended) = tokio::time::timeout(time, child.wait()).await {
         return ended.ok();
     }
-    tracing::warn!(component = launch.name(), seconds = time.as_secs(), "did not end in its time, killed");
+    // Fails only if it has just ended.
     let _ = child.start_kill();
     child.wait().await.ok()
 }

@@ -18,8 +18,9 @@ pub mod process;
 pub mod provision;
 pub mod servers;
 pub mod spawn;
-//pub mod supervisor;
+pub mod supervisor;
 pub mod user;
+pub mod wipe;
 
 pub use error::Error;
 pub use layout::{DataDir, Repository};

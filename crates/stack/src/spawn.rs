@@ -7,12 +7,12 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{LazyLock, mpsc};
+use std::sync::LazyLock;
 use std::{io, thread};
 
 use tokio::process::Child;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::user::User;
 use crate::{Error, log};
@@ -23,10 +23,10 @@ struct Job {
     answer: oneshot::Sender<io::Result<Child>>,
 }
 
-static SPAWNER: LazyLock<Result<mpsc::Sender<Job>, io::ErrorKind>> = LazyLock::new(|| {
-    let (sender, jobs) = mpsc::channel::<Job>();
+static SPAWNER: LazyLock<Result<mpsc::UnboundedSender<Job>, io::ErrorKind>> = LazyLock::new(|| {
+    let (sender, mut jobs) = mpsc::unbounded_channel::<Job>();
     let work = move || {
-        for job in jobs {
+        while let Some(job) = jobs.blocking_recv() {
             let _runtime = job.runtime.enter();
             // A child whose asker went away is dropped, and killed by that.
             drop(job.answer.send(tokio::process::Command::from(job.command).kill_on_drop(true).spawn()));

@@ -26,9 +26,13 @@ impl User {
             return Ok(None);
         }
         let found = CANDIDATES.iter().find_map(|name| nix::unistd::User::from_name(name).ok().flatten());
-        found
-            .map(|user| Some(Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
-            .ok_or_else(|| Error::Other(format!("PostgreSQL refuses to run as root, and none of the users {CANDIDATES:?} exists to run it as")))
+        found.map(|user| Some(Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })).ok_or_else(
+            || {
+                Error::Other(format!(
+                    "PostgreSQL refuses to run as root, and none of the users {CANDIDATES:?} exists to run it as"
+                ))
+            },
+        )
     }
 
     /// The arguments of `setpriv` that make a program run as this user.
@@ -53,7 +57,10 @@ impl User {
 
     /// Gives `path` itself, not what is in it, to this user.
     pub fn give(&self, path: &Path) -> Result<(), Error> {
-        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
-            .map_err(Error::io(format!("giving {} to user {}", path.display(), self.name)))
+        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid)).map_err(Error::io(format!(
+            "giving {} to user {}",
+            path.display(),
+            self.name
+        )))
     }
 }

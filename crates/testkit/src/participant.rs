@@ -37,7 +37,8 @@ pub fn command(
 /// # Panics
 /// When a message is poison.
 pub async fn deliver<H: BatchHandler>(handler: &H, messages: &[Outgoing]) -> Vec<Outgoing> {
-    let batch: Vec<_> = messages.iter().enumerate().map(|(offset, message)| delivery(handler, offset, message)).collect();
+    let batch: Vec<_> =
+        messages.iter().enumerate().map(|(offset, message)| delivery(handler, offset, message)).collect();
     loop {
         match handler.handle(&batch).await {
             Ok(answers) => return answers,

@@ -4,17 +4,20 @@
 //! on a thread that ends long before the process does. So every child is made by one thread that never ends.
 
 use std::process::{Child, Command};
-use std::sync::{LazyLock, mpsc};
+use std::sync::LazyLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::{io, thread};
 
-type Job = (Command, mpsc::SyncSender<io::Result<Child>>);
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
-    let (sender, jobs) = mpsc::channel::<Job>();
+type Job = (Command, SyncSender<io::Result<Child>>);
+
+static SPAWNER: LazyLock<UnboundedSender<Job>> = LazyLock::new(|| {
+    let (sender, mut jobs) = unbounded_channel::<Job>();
     thread::Builder::new()
         .name("testkit-spawner".into())
         .spawn(move || {
-            for (mut command, answer) in jobs {
+            while let Some((mut command, answer)) = jobs.blocking_recv() {
                 // A caller that went away gets no child: dropping the result leaves it to the death signal.
                 drop(answer.send(command.spawn()));
             }
@@ -32,7 +35,7 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 
 /// Starts `command` from the thread that never ends.
 pub(crate) fn spawn(command: Command) -> io::Result<Child> {
-    let (answer, result) = mpsc::sync_channel(1);
+    let (answer, result) = sync_channel(1);
     SPAWNER.send((command, answer)).map_err(|_| io::Error::other("the spawner thread is gone"))?;
     result.recv().map_err(|_| io::Error::other("the spawner thread is gone"))?
 }

@@ -110,7 +110,7 @@ fn report(look: &Look) {
 async fn look(pool: &PgPool, config: &ReconcilerConfig) -> Result<Option<Look>, sqlx::Error> {
     let pending_after = interval(config.pending_after_ms);
     let mut transaction = pool.begin().await?;
-    let Some(turn) = sqlx::query(TAKE_TURN).bind(&pending_after).fetch_optional(&mut *transaction).await? else {
+    let Some(turn) = sqlx::query(TAKE_TURN).bind(pending_after).fetch_optional(&mut *transaction).await? else {
         return Ok(None);
     };
     let (from, to): (chrono::DateTime<chrono::Utc>, chrono::DateTime<chrono::Utc>) =
@@ -121,7 +121,7 @@ async fn look(pool: &PgPool, config: &ReconcilerConfig) -> Result<Option<Look>, 
     }
     let emitted = sqlx::query(REEMIT)
         .bind(i64::from(config.max_batch))
-        .bind(&pending_after)
+        .bind(pending_after)
         .bind(interval(config.max_interval_ms))
         .fetch_one(&mut *transaction)
         .await?;

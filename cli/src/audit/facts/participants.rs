@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::audit::Target;
 
-const PAYMENTS: &str = "SELECT order_id, payment_id, state, amount, currency, undone_at IS NOT NULL AS undone FROM payments";
+const PAYMENTS: &str =
+    "SELECT order_id, payment_id, state, amount, currency, undone_at IS NOT NULL AS undone FROM payments";
 const LEDGER: &str = "SELECT order_id, kind, debit_account, credit_account, amount, currency FROM ledger_entries";
 const RESERVATIONS: &str = "\
 SELECT order_id, reservation_id, state, undone_at IS NOT NULL AS undone,

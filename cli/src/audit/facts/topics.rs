@@ -68,7 +68,7 @@ pub(in crate::audit) struct Topics {
 impl Topics {
     pub(in crate::audit) async fn read(target: &Target) -> anyhow::Result<Self> {
         let existing: HashSet<String> =
-            admin::list_topics(&target.kafka).await.context("listing topics")?.into_iter().collect();
+            admin::list_topics(&target.kafka).await.context("listing topics")?.into_keys().collect();
         let mut topics = Self::default();
         for topic in ALL {
             let name = format!("{}{}", target.topic_prefix, topic.name);
@@ -180,7 +180,10 @@ pub(in crate::audit) fn at(place: &Place) -> String {
 }
 
 /// What each consumer group has behind it: its committed offset in every partition of its topics.
-pub(in crate::audit) async fn committed(target: &Target, topics: &Topics) -> anyhow::Result<HashMap<(String, String, i32), i64>> {
+pub(in crate::audit) async fn committed(
+    target: &Target,
+    topics: &Topics,
+) -> anyhow::Result<HashMap<(String, String, i32), i64>> {
     // Only asked for when something depends on it.
     let mut committed = HashMap::new();
     if topics.foreign.is_empty() {
@@ -189,7 +192,8 @@ pub(in crate::audit) async fn committed(target: &Target, topics: &Topics) -> any
     for (group, subscribed) in i6::subscriptions() {
         let full: Vec<String> = subscribed.iter().map(|topic| format!("{}{topic}", target.topic_prefix)).collect();
         let name = format!("{}{group}", target.topic_prefix);
-        let offsets = admin::group_offsets(&target.kafka, &name, &full).await.with_context(|| format!("group {name}"))?;
+        let offsets =
+            admin::group_offsets(&target.kafka, &name, &full).await.with_context(|| format!("group {name}"))?;
         for ((topic, partition), offset) in offsets {
             let topic = topic.strip_prefix(&target.topic_prefix).unwrap_or(&topic).to_owned();
             committed.insert((group.to_owned(), topic, partition), offset);

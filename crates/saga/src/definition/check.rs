@@ -18,8 +18,10 @@ pub(super) fn check(body: &Body, problems: &mut Problems<'_>) {
     let mut checker = Checker { body, graph, problems };
     checker.names();
     checker.order();
-    checker.pivot();
-    checker.way_back();
+    if checker.order_is_sound() {
+        checker.pivot();
+        checker.way_back();
+    }
     checker.patience();
     checker.topics();
     checker.pointers();
@@ -71,8 +73,7 @@ impl<'b> Checker<'b, '_, '_> {
 
     /// `after` names other steps, each once, and never leads in a circle.
     fn order(&mut self) {
-        let some_name_is_unknown =
-            self.steps().any(|(index, _)| self.problems.is_healed(&at!["steps", index, "name"]));
+        let some_name_is_unknown = self.steps().any(|(index, _)| self.problems.is_healed(&at!["steps", index, "name"]));
         for (index, step) in self.steps() {
             let mut seen = BTreeSet::new();
             for (nth, name) in step.after.iter().enumerate() {
@@ -87,7 +88,13 @@ impl<'b> Checker<'b, '_, '_> {
                 }
             }
         }
-        self.cycles();
+        if self.names_are_unique() {
+            self.cycles();
+        }
+    }
+
+    fn names_are_unique(&self) -> bool {
+        self.step_names().collect::<BTreeSet<_>>().len() == self.body.steps.len()
     }
 
     fn cycles(&mut self) {
@@ -99,7 +106,11 @@ impl<'b> Checker<'b, '_, '_> {
             let circle = self.circle(index);
             let names: Vec<&str> = circle.iter().map(|step| self.body.steps[*step].name.as_str()).collect();
             let message = format!("steps wait for each other: {}", names.join(" after "));
-            self.problems.report(&at!["steps", index, "after"], message, "remove one of these from \"after\"".to_owned());
+            self.problems.report(
+                &at!["steps", index, "after"],
+                message,
+                "remove one of these from \"after\"".to_owned(),
+            );
             // the same knot is told once, wherever one starts in it
             let knot = self.graph.descendants[index].iter().filter(|later| self.graph.is_after(index, **later));
             told.extend(knot.copied());
@@ -132,7 +143,7 @@ impl<'b> Checker<'b, '_, '_> {
             if step.pivot {
                 let message = format!("\"{}\" cannot be the pivot too: \"{name}\" is", step.name);
                 self.problems.report(&at!["steps", index, "pivot"], message, "a saga has at most one pivot".to_owned());
-            } else if !self.graph.is_after(index, pivot) && !self.graph.is_after(pivot, index) && self.has_sound_order() {
+            } else if !self.graph.is_after(index, pivot) && !self.graph.is_after(pivot, index) {
                 let message = format!("\"{}\" runs beside the pivot \"{name}\"", step.name);
                 let hint = format!("let \"{name}\" come after it, or it after \"{name}\"");
                 self.problems.report(&at!["steps", index, "name"], message, hint);
@@ -140,22 +151,24 @@ impl<'b> Checker<'b, '_, '_> {
         }
     }
 
-    /// Whether the order of the steps is known: every name in `after` is a step's, and there is no circle.
-    fn has_sound_order(&self) -> bool {
+    /// Whether it is known what comes before the pivot and what after it: every name in `after` is that of one
+    /// step, nothing goes in a circle, and it is known which step is the pivot.
+    fn order_is_sound(&self) -> bool {
         let known = |step: &Step| step.after.iter().all(|name| self.step_names().any(|known| known == name));
-        self.steps().all(|(index, step)| known(step) && !self.graph.is_after(index, index))
+        let as_written = |index: usize| !self.problems.is_healed(&at!["steps", index, "pivot"]);
+        let sound =
+            |(index, step): (usize, &Step)| known(step) && as_written(index) && !self.graph.is_after(index, index);
+        self.names_are_unique() && self.steps().all(sound)
     }
 
     /// Up to the pivot everything can be undone, or leaves nothing behind.
     fn way_back(&mut self) {
-        if self.graph.pivot.is_some() && !self.has_sound_order() {
-            return;
-        }
         for (index, step) in self.steps() {
             let before_the_end_of_return = !step.pivot && !self.graph.is_past_pivot(index);
             let at = at!["steps", index, "compensation"];
             if before_the_end_of_return && step.compensation.is_none() && !self.problems.is_healed(&at) {
-                let message = format!("\"{}\" has no compensation, and a later failure would have to undo it", step.name);
+                let message =
+                    format!("\"{}\" has no compensation, and a later failure would have to undo it", step.name);
                 let hint = "give its compensation, or \"compensation: none\" if it leaves nothing to undo";
                 self.problems.report(&at!["steps", index, "name"], message, hint.to_owned());
             }
@@ -179,7 +192,8 @@ impl<'b> Checker<'b, '_, '_> {
             self.problems.report(&at("attempts"), "attempts: must be at least 1", None);
         }
         if undo.max_backoff < undo.backoff {
-            let message = format!("the pause after the undo of \"{}\" starts above its maximum", self.body.steps[index].name);
+            let message =
+                format!("the pause after the undo of \"{}\" starts above its maximum", self.body.steps[index].name);
             self.problems.report(&at("maxBackoff"), message, "make maxBackoff at least backoff".to_owned());
         }
     }
@@ -215,7 +229,12 @@ impl<'b> Checker<'b, '_, '_> {
             let Step { command, replies, .. } = step;
             let success = &replies.success;
             all.push((&command.topic, &command.event_type, format!("the command of {name}"), at(&["command"])));
-            all.push((&success.topic, &success.event_type, format!("the success of {name}"), at(&["replies", "success"])));
+            all.push((
+                &success.topic,
+                &success.event_type,
+                format!("the success of {name}"),
+                at(&["replies", "success"]),
+            ));
             if let Some(failure) = &replies.failure {
                 let at = at(&["replies", "failure"]);
                 all.push((&failure.topic, &failure.event_type, format!("the failure of {name}"), at));

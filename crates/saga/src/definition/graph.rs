@@ -17,8 +17,7 @@ pub(crate) struct Graph {
 impl Graph {
     /// Names that are not steps are left out; in a cycle every step is its own descendant.
     pub(crate) fn of(steps: &[Step]) -> Self {
-        let index: HashMap<&str, usize> =
-            steps.iter().enumerate().map(|(i, step)| (step.name.as_str(), i)).collect();
+        let index: HashMap<&str, usize> = steps.iter().enumerate().map(|(i, step)| (step.name.as_str(), i)).collect();
         let requires: Vec<Vec<usize>> = steps
             .iter()
             .map(|step| step.after.iter().filter_map(|name| index.get(name.as_str()).copied()).collect())

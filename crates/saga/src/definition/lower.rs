@@ -8,9 +8,7 @@ use super::document::{
     ChannelDoc, CompensationDoc, DefaultsDoc, Document, FailureDoc, OutletDoc, RepliesDoc, SourceDoc, StepDoc, UndoDoc,
 };
 use super::duration;
-use super::model::{
-    Body, Channel, Compensation, Ends, FailureReply, Outlet, Replies, Source, Step, Template, Undo,
-};
+use super::model::{Body, Channel, Compensation, Ends, FailureReply, Outlet, Replies, Source, Step, Template, Undo};
 use super::pointer::{InvalidPointer, Pointer};
 
 /// What holds where a file says nothing. A step is patient: all its attempts together outlast a restart of

@@ -31,9 +31,7 @@ pub use diagnostic::Diagnostic;
 use diagnostic::Problems;
 use graph::Graph;
 use model::Body;
-pub use model::{
-    Channel, Compensation, Ends, FailureReply, Outlet, Replies, Source, Step, Template, Undo,
-};
+pub use model::{Channel, Compensation, Ends, FailureReply, Outlet, Replies, Source, Step, Template, Undo};
 pub(crate) use pointer::descend;
 pub use pointer::{InvalidPointer, Pointer};
 pub use schema::json_schema;

@@ -26,8 +26,12 @@ impl Shape<'_, '_> {
     fn check(&mut self, node: &Node, schema: &'static Value, path: &mut Path) -> Value {
         let schema = choose(resolve(schema), node);
         let wrong = match &node.tree {
-            Tree::Mapping(fields) if allows(schema, "object") => return self.check_fields(fields, node.place, schema, path),
-            Tree::Sequence(items) if allows(schema, "array") => return self.check_items(items, node.place, schema, path),
+            Tree::Mapping(fields) if allows(schema, "object") => {
+                return self.check_fields(fields, node.place, schema, path);
+            }
+            Tree::Sequence(items) if allows(schema, "array") => {
+                return self.check_items(items, node.place, schema, path);
+            }
             Tree::Scalar(value) => scalar_is_wrong(value, schema),
             Tree::Mapping(_) | Tree::Sequence(_) => Some(format!("expected {}", describe(schema))),
         };
@@ -60,8 +64,9 @@ impl Shape<'_, '_> {
         }
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if !healed.contains_key(name) {
-                let expected = resolve(&schema["properties"][name]);
-                let hint = expected["description"].as_str().or_else(|| schema["properties"][name]["description"].as_str());
+                let property = &schema["properties"][name];
+                let expected = resolve(property);
+                let hint = property["description"].as_str().or_else(|| expected["description"].as_str());
                 self.problems.report_at(place, format!("missing field \"{name}\""), hint.map(one_line));
                 path.push(name.to_owned());
                 self.problems.heal(path);
@@ -154,13 +159,16 @@ fn scalar_is_wrong(value: &Value, schema: &'static Value) -> Option<String> {
     let number = value.as_i64()?;
     let least = schema["minimum"].as_i64().filter(|least| number < *least);
     let most = schema["maximum"].as_i64().filter(|most| number > *most);
-    least.map(|least| format!("must be at least {least}")).or_else(|| most.map(|most| format!("must be at most {most}")))
+    least
+        .map(|least| format!("must be at least {least}"))
+        .or_else(|| most.map(|most| format!("must be at most {most}")))
 }
 
 /// What the schema asks for, for people.
 fn describe(schema: &'static Value) -> String {
     if let Some(alternatives) = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()) {
-        let words: Vec<String> = alternatives.iter().map(|one| describe(resolve(one))).filter(|w| w != "nothing").collect();
+        let words: Vec<String> =
+            alternatives.iter().map(|one| describe(resolve(one))).filter(|w| w != "nothing").collect();
         return words.join(" or ");
     }
     let kinds = match &schema["type"] {

@@ -5,7 +5,8 @@ pub(super) fn did_you_mean<'k>(wrong: &str, known: impl IntoIterator<Item = &'k 
     let near = known.into_iter().map(|name| (distance(wrong, name), name)).min()?;
     // a third of the letters may be wrong, so that short names do not match anything
     let (distance, name) = near;
-    (distance <= wrong.chars().count().max(name.chars().count()).div_ceil(3)).then(|| format!("did you mean \"{name}\"?"))
+    (distance <= wrong.chars().count().max(name.chars().count()).div_ceil(3))
+        .then(|| format!("did you mean \"{name}\"?"))
 }
 
 /// Levenshtein distance, with two neighbours swapped counting as one mistake.

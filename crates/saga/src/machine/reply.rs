@@ -68,16 +68,12 @@ fn not_waited_for(definition: &Definition, saga: &Saga, run: &StepRun, kind: &Re
     Some(match (kind, run.answered_by, run.undone_by) {
         // taken before: what it caused is sent again
         (ReplyKind::Undone, _, Some(version)) => Verdict::Duplicate(emitted_by(definition, saga, version)),
-        (ReplyKind::Success, Some(version), _) if !failed => {
-            Verdict::Duplicate(emitted_by(definition, saga, version))
-        }
+        (ReplyKind::Success, Some(version), _) if !failed => Verdict::Duplicate(emitted_by(definition, saga, version)),
         (ReplyKind::Failure { .. }, Some(version), _) if failed => {
             Verdict::Duplicate(emitted_by(definition, saga, version))
         }
         // the first answer counts
-        (ReplyKind::Success | ReplyKind::Failure { .. }, Some(_), _) => {
-            Verdict::Ignored(IgnoredReason::Contradicting)
-        }
+        (ReplyKind::Success | ReplyKind::Failure { .. }, Some(_), _) => Verdict::Ignored(IgnoredReason::Contradicting),
         _ if saga.state.is_terminal() => Verdict::Ignored(IgnoredReason::Ended),
         // given up: undone, about to be, or at rest until an operator has it sent again
         _ => Verdict::Ignored(IgnoredReason::Late),

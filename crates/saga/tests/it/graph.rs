@@ -156,6 +156,6 @@ fn a_saga_with_nothing_to_undo_is_cancelled_at_once() {
     begin(&REPORT).deadline_passes().sends(["report.cancelled"]).is(SagaState::Compensated);
     begin(&REPORT).operator_compensates().sends(["report.cancelled"]).is(SagaState::Compensated);
     let mut script = begin(&REPORT);
-    script.succeeds("collect").succeeds("publish").fails("announce", "no").is(SagaState::Parked);
+    script.succeeds("collect").succeeds("publish").fails("archive", "no").is(SagaState::Parked);
     script.operator_compensates().sends(["report.cancelled"]).is(SagaState::Compensated);
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use saga::{
-    Definition, EntryKind, Input, Message, Outcome, Phase, Saga, SagaState, StepRun, TimelineEntry, Transition, Verdict,
-    apply, ids, legal_path, next_deadline, outstanding, start, step_view,
+    Definition, EntryKind, Input, Message, Outcome, Phase, Saga, SagaState, StepRun, TimelineEntry, Transition,
+    Verdict, apply, ids, legal_path, next_deadline, outstanding, start, step_view,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -121,7 +121,8 @@ impl History {
 
     /// From now on everybody answers; a parked saga is looked after until it ends.
     fn heal(&mut self) {
-        self.world.habits = Habits { refuses: self.world.habits.refuses, ponders: 0, ignores_commands: 0, ignores_undos: 0 };
+        self.world.habits =
+            Habits { refuses: self.world.habits.refuses, ponders: 0, ignores_commands: 0, ignores_undos: 0 };
         for _ in 0..10_000 {
             if self.saga.state.is_terminal() {
                 return;

@@ -56,7 +56,7 @@ pub(crate) fn router(service: Router, ops: Router, config: &HttpConfig, health: 
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         // Inside the trace, which so sees a panic as the 500 it is.
-        .layer(panics.clone())
+        .layer(panics)
         .layer(from_fn(trace))
         // Health and metrics are answered whatever the load, to say why, and leave no traces.
         .merge(ops.method_not_allowed_fallback(method_not_allowed).layer(panics))
@@ -91,11 +91,12 @@ async fn measure(request: Request, next: Next) -> Response {
 async fn trace(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let route = route.as_ref().map(MatchedPath::as_str);
+    let name = route.map_or_else(|| method.to_string(), |route| format!("{method} {route}"));
     let traceparent = telemetry::incoming_or_new(request.headers());
     let span = tracing::info_span!(
         "request",
-        otel.name = %format_args!("{method} {route}"),
+        otel.name = name,
         otel.kind = "server",
         otel.status_code = field::Empty,
         http.request.method = %method,

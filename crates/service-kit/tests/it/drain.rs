@@ -96,7 +96,7 @@ async fn a_failed_task_stops_the_service() {
     })
     .await
     .unwrap();
-    ready(&service).await;
+    ready(&service.url()).await;
     fail.send(()).unwrap();
     assert_eq!(service.wait().await, Outcome::Failed);
 }
@@ -136,7 +136,7 @@ async fn tasks_are_drained_and_those_that_requests_feed_end_last() {
     })
     .await
     .unwrap();
-    ready(&service).await;
+    ready(&service.url()).await;
     let posted = reqwest::Client::new().post(format!("{}/job", service.url())).send().await.unwrap();
     assert_eq!(posted.status(), 200);
     assert_eq!(service.stop().await, Outcome::Stopped);
@@ -160,7 +160,7 @@ async fn routes_are_refused_until_the_service_has_started() {
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "1");
     go.send(()).unwrap();
-    ready(&service).await;
+    ready(&service.url()).await;
     assert_eq!(get("/items").await.status(), 200);
     service.stop().await;
 }
@@ -204,7 +204,7 @@ async fn only_a_required_dependency_makes_a_service_unready() {
     assert_eq!(unready["detail"], "vault: sealed");
 
     up.store(true, Ordering::SeqCst);
-    ready(&service).await;
+    ready(&service.url()).await;
     let body: Value = verbose().await.json().await.unwrap();
     let states: Vec<_> =
         body["dependencies"].as_array().unwrap().iter().map(|d| d["state"].as_str().unwrap()).collect();

@@ -1,35 +1,14 @@
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// The example service, which cargo builds along with the tests.
-fn greeter() -> Command {
-    let this = std::env::current_exe().unwrap();
-    let path: PathBuf = this.ancestors().nth(2).unwrap().join("examples/greeter");
-    assert!(path.exists(), "{} is missing: cargo build -p service-kit --example greeter", path.display());
-    let mut command = Command::new(path);
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
+use crate::support::{greeter, wait_for_address};
 
 fn output(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
-}
-
-fn wait_for_address(file: &Path) -> String {
-    let began = Instant::now();
-    loop {
-        if let Ok(address) = std::fs::read_to_string(file) {
-            return address.trim().to_owned();
-        }
-        assert!(began.elapsed() < Duration::from_secs(20), "no port file");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -119,7 +121,7 @@ pub async fn build(shared: Shared, mut app: App) -> Result<App, BoxError> {
 /// Starts the subject and waits until it is ready.
 pub async fn subject(shared: Shared, overrides: &[(&str, &str)]) -> Running {
     let running = start(SERVICE, overrides, async |_: Config, app| build(shared, app).await).await.unwrap();
-    ready(&running).await;
+    ready(&running.url()).await;
     running
 }
 
@@ -129,8 +131,8 @@ pub async fn try_subject(overrides: &[(&str, &str)]) -> Result<Running, StartErr
 }
 
 /// Waits until `/readyz` says 200.
-pub async fn ready(running: &Running) {
-    let url = format!("{}/readyz", running.url());
+pub async fn ready(url: &str) {
+    let url = format!("{url}/readyz");
     tokio::time::timeout(Duration::from_secs(10), async {
         while reqwest::get(&url).await.unwrap().status() != 200 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -147,4 +149,26 @@ pub async fn problem(response: reqwest::Response) -> Value {
     let body: Value = response.json().await.unwrap();
     assert_eq!(body["status"], status);
     body
+}
+
+/// The example service, which cargo builds along with the tests.
+pub fn greeter() -> Command {
+    let this = std::env::current_exe().unwrap();
+    let path: PathBuf = this.ancestors().nth(2).unwrap().join("examples/greeter");
+    assert!(path.exists(), "{} is missing: cargo build -p service-kit --example greeter", path.display());
+    let mut command = Command::new(path);
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The address in a port file, once it is there.
+pub fn wait_for_address(file: &Path) -> String {
+    let began = Instant::now();
+    loop {
+        if let Ok(address) = std::fs::read_to_string(file) {
+            return address.trim().to_owned();
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "no port file");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

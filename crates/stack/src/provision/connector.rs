@@ -234,9 +234,8 @@ fn fill(text: &str, endpoints: &Endpoints, names: &Names) -> Result<Definition, 
         ("SLOT_NAME", names.slot.clone()),
         ("TOPIC_PREFIX", names.topic_prefix.clone()),
     ];
-    let filled = values
-        .iter()
-        .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
+    let filled =
+        values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
     serde_json::from_str(&filled)
 }
 

@@ -80,8 +80,9 @@ async fn create(endpoints: &Endpoints, database: &str, role: &str) -> Result<(),
     if !sqlx::query_scalar::<_, bool>(EXISTS).bind(database).fetch_one(&mut admin).await.map_err(doing())? {
         let made = admin.execute(AssertSqlSafe(format!("CREATE DATABASE \"{database}\""))).await;
         match made {
-            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| MADE_BY_ANOTHER.contains(&&*code)) => {}
-            made => drop(made.map_err(doing())?),
+            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| MADE_BY_ANOTHER.contains(&&*code)) => {
+            }
+            made => made.map(|_| ()).map_err(doing())?,
         }
     }
     // A service can enter its own database and no other.
@@ -94,7 +95,7 @@ async fn create(endpoints: &Endpoints, database: &str, role: &str) -> Result<(),
     match admin.execute(AssertSqlSafe(grants)).await {
         // "tuple concurrently updated": another run granted the same at the same moment.
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("XX000") => {}
-        granted => drop(granted.map_err(doing())?),
+        granted => granted.map(|_| ()).map_err(doing())?,
     }
     close(admin).await
 }

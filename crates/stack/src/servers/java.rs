@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use crate::Error;
 use crate::fetch::Files;
 use crate::layout::write_atomically;
 use crate::spawn::Program;
-use crate::Error;
 
 const LOGGING: &str = include_str!("../../log4j2.properties");
 

@@ -7,13 +7,16 @@ mod kafka_probe;
 mod postgres;
 mod postgres_files;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::process::Child;
 
 pub use connect::Connect;
+pub(crate) use java::java;
 pub use kafka::Kafka;
 pub use postgres::Postgres;
+pub(crate) use postgres_files::wipe_outside;
 
 use crate::fetch::Files;
 use crate::launch::{self, Launch};
@@ -83,9 +86,10 @@ pub struct Running {
 }
 
 /// Fetches what is missing, starts all three servers on the data in `data`, and waits until they are ready.
-pub async fn start_all(data: &DataDir, ports: Ports) -> Result<Running, Error> {
+/// `announce` is called before a fetch with the folder that it fills.
+pub async fn start_all(data: &DataDir, ports: Ports, announce: impl FnOnce(&Path)) -> Result<Running, Error> {
     data.create()?;
-    let files = fetch::ensure(|cache| tracing::info!(cache = %cache.display(), "fetching the servers")).await?;
+    let files = fetch::ensure(announce).await?;
     let servers = Servers::new(data, &files, ports)?;
     let database = async { launch::start(servers.postgres.as_ref()).await };
     let streaming = async {

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
-use sqlx::{ConnectOptions, Connection};
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 
 use super::postgres_files::PostgresFiles;
+use crate::Error;
 use crate::fetch::{Files, run};
 use crate::launch::Launch;
 use crate::layout::DataDir;
 use crate::process::{self, ProcessId};
 use crate::spawn::Program;
-use crate::Error;
 
 /// Settings that differ from the defaults, each for a reason.
 const SETTINGS: &[(&str, &str)] = &[

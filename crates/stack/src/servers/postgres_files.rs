@@ -59,7 +59,11 @@ impl PostgresFiles {
         open_dir(Path::new(OUTSIDE))?;
         let unfinished = self.home.with_added_extension(format!("{}.unfinished", std::process::id()));
         let mut copy = tokio::process::Command::new("cp");
-        copy.arg("--recursive").arg("--no-dereference").arg("--preserve=mode,links").arg(files.postgres()).arg(&unfinished);
+        copy.arg("--recursive")
+            .arg("--no-dereference")
+            .arg("--preserve=mode,links")
+            .arg(files.postgres())
+            .arg(&unfinished);
         run("copying PostgreSQL's programs", copy).await?;
         match std::fs::rename(&unfinished, &self.home) {
             // Another stack was faster.
@@ -87,7 +91,8 @@ impl PostgresFiles {
 /// Removes PostgreSQL's files that lie outside the data directory, if any do.
 pub(crate) fn wipe_outside(data: &DataDir) -> Result<(), Error> {
     let Some(cluster) = remembered(data)? else { return Ok(()) };
-    let Some(folder) = cluster.parent().filter(|folder| folder.starts_with(OUTSIDE) && *folder != Path::new(OUTSIDE)) else {
+    let Some(folder) = cluster.parent().filter(|folder| folder.starts_with(OUTSIDE) && *folder != Path::new(OUTSIDE))
+    else {
         return Ok(());
     };
     match std::fs::remove_dir_all(folder) {

@@ -1,0 +1,82 @@
+//! The commands, one file each.
+
+pub mod audit;
+mod completions;
+mod doctor;
+mod down;
+mod kill;
+pub mod load;
+mod logs;
+pub mod order;
+mod restart;
+pub mod sagas;
+mod scale;
+mod start;
+mod status;
+mod stop;
+mod supervisor;
+pub mod up;
+
+use std::process::ExitCode;
+
+use crate::Context;
+use crate::api::Api;
+
+/// What `symphony` can do.
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// Start everything and follow it, or leave it running with --detach
+    Up(up::Args),
+    /// Stop everything
+    Down(down::Args),
+    /// Show what runs, where, and how much memory it takes
+    Status(status::Args),
+    /// Show the log of a component
+    Logs(logs::Args),
+    /// Stop a component; it stays stopped until it is started
+    Stop(stop::Args),
+    /// Start a component that was stopped
+    Start(start::Args),
+    /// Stop and start a component
+    Restart(restart::Args),
+    /// Send a signal to a component; if it dies, it is restarted
+    Kill(kill::Args),
+    /// Run so many instances of a service
+    Scale(scale::Args),
+    /// Check that this machine has what a stack needs
+    Doctor(doctor::Args),
+    /// Place one order
+    Order(order::Args),
+    /// Place many orders and wait for their ends
+    Load(load::Args),
+    /// List, show and check sagas
+    Sagas(sagas::Args),
+    /// Check the invariants I1 to I8 on the running stack
+    Audit(audit::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+}
+
+impl Command {
+    /// Carries the command out.
+    pub async fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
+        let api = Api::new(context.data.state_file())?;
+        match self {
+            Self::Up(args) => up::run(args, context).await,
+            Self::Down(args) => down::run(args, context).await,
+            Self::Status(args) => status::run(args, context).await,
+            Self::Logs(args) => logs::run(args, context).await,
+            Self::Stop(args) => stop::run(args, context).await,
+            Self::Start(args) => start::run(args, context).await,
+            Self::Restart(args) => restart::run(args, context).await,
+            Self::Kill(args) => kill::run(args, context).await,
+            Self::Scale(args) => scale::run(args, context).await,
+            Self::Doctor(args) => doctor::run(args, context).await,
+            Self::Order(args) => order::run(args, &api, context.json).await,
+            Self::Load(args) => load::run(args, &api, context.json).await,
+            Self::Sagas(args) => sagas::run(args, &api, context.json).await,
+            Self::Audit(args) => audit::run(args, &api, context.json).await,
+            Self::Completions(args) => completions::run(args),
+        }
+    }
+}

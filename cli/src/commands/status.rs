@@ -1,0 +1,20 @@
+//! `symphony status`
+
+use std::process::ExitCode;
+
+use super::supervisor;
+use crate::{Context, output};
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Example:\n  symphony status --json | jq '.components[] | {name, state, url}'")]
+pub struct Args {}
+
+pub async fn run(_args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
+    match supervisor::state(&context.data).await? {
+        Some(state) if context.json => println!("{}", output::json(&state)?),
+        Some(state) => println!("{}", output::table(&state)),
+        None if context.json => println!(r#"{{"stack":"stopped","components":[]}}"#),
+        None => eprintln!("no stack was ever started in {}", context.data.root().display()),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,22 @@
+//! `symphony stop`
+
+use std::process::ExitCode;
+
+use stack::supervisor::control::Request;
+
+use super::supervisor;
+use crate::Context;
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Example:\n  symphony stop notification-svc")]
+pub struct Args {
+    /// NAME, or NAME/INSTANCE for one instance
+    name: String,
+}
+
+pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let name = args.name.clone();
+    let done = format!("{name} stopped");
+    supervisor::change(context, &Request::Stop { name }, &done).await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,50 @@
+//! How a stack's state is printed.
+
+use std::fmt::Write as _;
+
+use comfy_table::{Table, presets};
+use stack::supervisor::state::{ComponentState, Kind, State};
+
+/// The state as JSON, as it is in `state.json`.
+pub(crate) fn json(state: &State) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(state)?)
+}
+
+/// One row a component, and the sum of their memory.
+pub(crate) fn table(state: &State) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["NAME", "KIND", "INSTANCE", "PID", "STATE", "MEMORY", "RESTARTS", "URL"]);
+    for component in &state.components {
+        table.add_row(row(component));
+    }
+    let mut text = table.trim_fmt();
+    let sum: u64 = state.components.iter().filter_map(|component| component.memory_bytes).sum();
+    if sum > 0 {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n {} in all", megabytes(sum));
+    }
+    text
+}
+
+fn row(component: &ComponentState) -> [String; 8] {
+    let kind = match component.kind {
+        Kind::Server => "server",
+        Kind::Service => "service",
+    };
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+    [
+        component.name.clone(),
+        kind.into(),
+        component.instance.to_string(),
+        or_dash(component.pid.map(|pid| pid.to_string())),
+        component.state.as_str().into(),
+        or_dash(component.memory_bytes.map(megabytes)),
+        component.restarts.to_string(),
+        component.url.clone(),
+    ]
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes.div_ceil(1_000_000))
+}

@@ -1,0 +1,148 @@
+//! The start of a stack, each part as soon as what it needs is ready:
+//!
+//! ```text
+//! postgres ── databases ── slot ──┬── services, all at once
+//! kafka ───── topics ─────────────┤
+//!                                 └── connect ── outbox connector
+//! ```
+//! The slot comes before the services, since an order accepted without it would not be published.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use super::Inner;
+use super::service::{SERVICES, Service, Surroundings};
+use super::state::Kind;
+use crate::layout::create_dir;
+use crate::ports::Ports;
+use crate::provision::{Names, OutboxConnector, databases, slot, topics};
+use crate::servers::{Endpoints, Servers};
+use crate::{DataDir, Error, fetch};
+
+/// Fetches what is missing and starts everything; returns when all is ready.
+pub(super) async fn boot(inner: &Arc<Inner>) -> Result<(), Error> {
+    let report = &inner.report;
+    let fetched = Instant::now();
+    let mut fetching = false;
+    let files = fetch::ensure(|cache| {
+        fetching = true;
+        report.say(&format!("fetching the servers into {} (about 75 MB, once)", cache.display()));
+    })
+    .await?;
+    if fetching {
+        report.step("servers fetched", fetched.elapsed());
+    }
+
+    let servers = Servers::new(&inner.data, &files, Ports::DEFAULT)?;
+    say_replaced_ports(inner, servers.endpoints.ports);
+    let around = inner.around.get_or_init(|| Surroundings {
+        data: inner.data.clone(),
+        repository: inner.options.repository.clone(),
+        endpoints: servers.endpoints.clone(),
+        programs: inner.options.programs.clone(),
+        report: report.clone(),
+    });
+    let fleet = &inner.fleet;
+    fleet.add("postgres", 1, Kind::Server, servers.postgres.clone());
+    fleet.add("kafka", 1, Kind::Server, servers.kafka.clone());
+    fleet.add("connect", 1, Kind::Server, servers.connect.clone());
+    if !inner.options.servers_only {
+        for spec in SERVICES {
+            fleet.add(spec.name, 1, Kind::Service, Arc::new(Service::new(*spec, 1, around)));
+        }
+    }
+
+    // Both branches below have to be there before anything that needs both starts.
+    let both = Barrier::new(2);
+    let (endpoints, repository) = (&around.endpoints, &around.repository);
+    let database = async {
+        ready(inner, "postgres").await?;
+        step(inner, "databases migrated", databases::ensure(endpoints, repository, "")).await?;
+        ensure_slot(endpoints, &inner.data).await?;
+        both.wait().await;
+        services(inner).await
+    };
+    let streaming = async {
+        ready(inner, "kafka").await?;
+        step(inner, "topics declared", topics::ensure(endpoints, repository, "")).await?;
+        both.wait().await;
+        ready(inner, "connect").await?;
+        step(inner, "outbox connector runs", connector(inner, around)).await
+    };
+    tokio::try_join!(database, streaming)?;
+    Ok(())
+}
+
+fn say_replaced_ports(inner: &Inner, ports: Ports) {
+    let Ports { postgres, kafka, connect } = Ports::DEFAULT;
+    for (name, wanted, given) in
+        [("postgres", postgres, ports.postgres), ("kafka", kafka, ports.kafka), ("connect", connect, ports.connect)]
+    {
+        if wanted != given {
+            inner.report.say(&format!("{name}: port {wanted} is taken, it gets {given}"));
+        }
+    }
+}
+
+/// Starts one server and reports how long it took.
+async fn ready(inner: &Inner, name: &str) -> Result<(), Error> {
+    let since = Instant::now();
+    for key in inner.fleet.resolve(name).map_err(Error::Other)? {
+        inner.fleet.start(&key).await.map_err(Error::Other)?;
+    }
+    inner.report.step(&format!("{name} ready"), since.elapsed());
+    Ok(())
+}
+
+async fn services(inner: &Arc<Inner>) -> Result<(), Error> {
+    let mut open = JoinSet::new();
+    for key in inner.fleet.of_kind(Kind::Service) {
+        let inner = Arc::clone(inner);
+        open.spawn(async move { ready(&inner, &key.name).await });
+    }
+    while let Some(done) = open.join_next().await {
+        done.unwrap_or_else(|error| Err(Error::Other(format!("a start was interrupted: {error}"))))?;
+    }
+    Ok(())
+}
+
+async fn step<T>(inner: &Inner, name: impl Display, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let since = Instant::now();
+    let outcome = work.await?;
+    inner.report.step(&name.to_string(), since.elapsed());
+    Ok(outcome)
+}
+
+/// Its presence says that the slot is newer than the offsets that Connect may have stored. It outlives a crash
+/// between the making of the slot and the forgetting of the offsets.
+fn forget_offsets(data: &DataDir) -> PathBuf {
+    data.connect().join("forget-offsets")
+}
+
+async fn ensure_slot(endpoints: &Endpoints, data: &DataDir) -> Result<(), Error> {
+    let names = Names::default();
+    if slot::find(endpoints, &names).await?.is_none() {
+        create_dir(&data.connect())?;
+        let marker = forget_offsets(data);
+        std::fs::write(&marker, "").map_err(Error::io(format!("writing {}", marker.display())))?;
+    }
+    slot::ensure(endpoints, &names).await.map(drop)
+}
+
+async fn connector(inner: &Inner, around: &Surroundings) -> Result<(), Error> {
+    let names = Names::default();
+    let marker = forget_offsets(&inner.data);
+    let connector = OutboxConnector::load(&around.repository, &around.endpoints, &names)?;
+    connector.apply(marker.exists()).await?;
+    if marker.exists() {
+        std::fs::remove_file(&marker).map_err(Error::io(format!("removing {}", marker.display())))?;
+    }
+    connector.until_running().await?;
+    slot::until_active(&around.endpoints, &names, Duration::from_secs(60)).await
+}

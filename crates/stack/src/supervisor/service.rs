@@ -1,0 +1,154 @@
+//! Our own services as components.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::sys::signal::Signal;
+
+use super::Report;
+use super::state::label;
+use crate::launch::Launch;
+use crate::layout::Repository;
+use crate::servers::Endpoints;
+use crate::spawn::Program;
+use crate::{DataDir, Error, ports};
+
+/// A service of the platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// Name of the component and of the program.
+    pub name: &'static str,
+    /// The port that users know.
+    pub port: u16,
+    /// Its database, which is also its role.
+    pub database: &'static str,
+}
+
+/// Every service that a stack runs.
+pub const SERVICES: &[ServiceSpec] = &[
+    ServiceSpec { name: "order-api", port: 8081, database: "orders" },
+    ServiceSpec { name: "orchestrator", port: 8082, database: "orchestrator" },
+    ServiceSpec { name: "payment-svc", port: 8084, database: "payment" },
+    ServiceSpec { name: "inventory-svc", port: 8085, database: "inventory" },
+    ServiceSpec { name: "shipping-svc", port: 8086, database: "shipping" },
+    ServiceSpec { name: "notification-svc", port: 8087, database: "notification" },
+];
+
+/// What all services of one stack share.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub(super) data: DataDir,
+    pub(super) repository: Repository,
+    pub(super) endpoints: Endpoints,
+    /// The folder of the services' programs.
+    pub(super) programs: PathBuf,
+    pub(super) report: Report,
+}
+
+/// One instance of a service.
+pub(super) struct Service {
+    spec: ServiceSpec,
+    instance: u32,
+    around: Surroundings,
+    log: PathBuf,
+    /// The port in use, or to be tried first; 0 for any free one.
+    port: AtomicU16,
+    http: reqwest::Client,
+}
+
+impl Service {
+    pub(super) fn new(spec: ServiceSpec, instance: u32, around: &Surroundings) -> Self {
+        let log = around.data.log(&label(spec.name, instance).replace('/', "-"));
+        let port = AtomicU16::new(if instance == 1 { spec.port } else { 0 });
+        Self { spec, instance, around: around.clone(), log, port, http: reqwest::Client::new() }
+    }
+
+    fn port_file(&self) -> PathBuf {
+        self.around.data.run().join(format!("{}-{}.port", self.spec.name, self.instance))
+    }
+
+    /// Where the service said that it listens.
+    fn address(&self) -> Option<SocketAddr> {
+        std::fs::read_to_string(self.port_file()).ok()?.trim().parse().ok()
+    }
+}
+
+#[async_trait]
+impl Launch for Service {
+    fn name(&self) -> String {
+        label(self.spec.name, self.instance)
+    }
+
+    async fn prepare(&self) -> Result<(), Error> {
+        match std::fs::remove_file(self.port_file()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(format!("removing {}", self.port_file().display()))(error));
+            }
+            _ => {}
+        }
+        let wanted = self.port.load(Ordering::Relaxed);
+        if wanted != 0 && !ports::is_free(wanted) {
+            self.around.report.say(&format!("{}: port {wanted} is taken, it gets a free one", self.name()));
+            self.port.store(0, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn program(&self) -> Result<Program, Error> {
+        let path = self.around.programs.join(self.spec.name);
+        if !path.is_file() {
+            return Err(Error::Other(format!(
+                "{} is not built: run ./symphony up, or cargo build --release",
+                path.display()
+            )));
+        }
+        let endpoints = &self.around.endpoints;
+        Ok(Program::new(path, &self.log)
+            .variable("HTTP_HOST", "127.0.0.1")
+            .variable("HTTP_PORT", self.port.load(Ordering::Relaxed).to_string())
+            .variable("HTTP_PORT_FILE", self.port_file())
+            .variable("DATABASE_URL", endpoints.database(self.spec.database, self.spec.database))
+            .variable("KAFKA_BOOTSTRAP_SERVERS", endpoints.kafka())
+            .variable("KAFKA_TOPIC_PREFIX", "")
+            .variable("SAGAS_DIR", self.around.repository.sagas())
+            .variable("SERVICE_INSTANCE", format!("{}-{}", self.spec.name, self.instance))
+            .variable("LOG_FORMAT", "json"))
+    }
+
+    fn waits_for(&self) -> String {
+        match self.address() {
+            Some(address) => format!("an answer of GET http://{address}/readyz"),
+            None => "its HTTP port to open".into(),
+        }
+    }
+
+    async fn is_ready(&self) -> bool {
+        let Some(address) = self.address() else { return false };
+        let answer = self.http.get(format!("http://{address}/readyz")).timeout(Duration::from_secs(2)).send().await;
+        let ready = answer.is_ok_and(|answer| answer.status().is_success());
+        if ready {
+            self.port.store(address.port(), Ordering::Relaxed);
+        }
+        ready
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    fn stop_signal(&self) -> (Signal, Duration) {
+        // The service drains for 25 seconds at most.
+        (Signal::SIGTERM, Duration::from_secs(30))
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port.load(Ordering::Relaxed))
+    }
+
+    fn log(&self) -> &Path {
+        &self.log
+    }
+}
