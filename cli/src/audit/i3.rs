@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 
+use orders::topics::{
+    INVENTORY_REJECTED, INVENTORY_RESERVED, PAYMENT_FAILED, PAYMENT_SUCCESSFUL, SHIPPING_FAILED, SHIPPING_SCHEDULED,
+    Topic,
+};
 use uuid::Uuid;
 
 use super::World;
 use super::facts::participants::LedgerEntry;
 use super::facts::sagas::SagaRow;
+use super::facts::topics::at;
 use super::report::Finding;
 
 /// Charges and refunds of one order.
@@ -26,6 +31,7 @@ pub(super) fn check(world: &World) -> Finding {
 
     once(world, &money, &mut finding);
     asked_for(world, &mut finding);
+    told_once(world, &mut finding);
     let (mut completed, mut compensated) = (0, 0);
     for saga in world.ended() {
         let none = Money::default();
@@ -91,6 +97,31 @@ fn asked_for(world: &World, finding: &mut Finding) {
     for (what, order) in of_payment.chain(of_inventory).chain(of_shipping) {
         finding
             .require(world.sagas.sagas.contains_key(order), || format!("{what} of order {order} belongs to no saga"));
+    }
+}
+
+/// A step's answers on its two topics: they tell of one effect, or of one refusal.
+fn told_once(world: &World, finding: &mut Finding) {
+    const ANSWERS: &[(Topic, Topic)] = &[
+        (PAYMENT_SUCCESSFUL, PAYMENT_FAILED),
+        (INVENTORY_RESERVED, INVENTORY_REJECTED),
+        (SHIPPING_SCHEDULED, SHIPPING_FAILED),
+    ];
+    for (done, refused) in ANSWERS {
+        let mut effects: HashMap<(Option<Uuid>, Option<&str>), Option<Uuid>> = HashMap::new();
+        for message in world.topics.alive(*done) {
+            let step = (message.saga, message.step.as_deref());
+            let first = *effects.entry(step).or_insert(message.reference);
+            finding.require(first == message.reference, || {
+                format!("{} of order {} tells of a second effect at {}", done.name, message.key, at(&message.place))
+            });
+        }
+        for message in world.topics.alive(*refused) {
+            let step = (message.saga, message.step.as_deref());
+            finding.require(!effects.contains_key(&step), || {
+                format!("{} of order {} at {}: it was done as well", refused.name, message.key, at(&message.place))
+            });
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod start;
 mod status;
 mod stop;
 mod supervisor;
+mod test;
 pub mod up;
 
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ pub enum Command {
     Sagas(sagas::Args),
     /// Check the invariants I1 to I8 on the running stack
     Audit(audit::Args),
+    /// Format, lints, unit and integration tests, and the rules of the tree
+    Test(test::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -76,6 +79,7 @@ impl Command {
             Self::Load(args) => load::run(args, &api, context.json).await,
             Self::Sagas(args) => sagas::run(args, &api, context.json).await,
             Self::Audit(args) => audit::run(args, &api, context.json).await,
+            Self::Test(args) => test::run(args, context).await,
             Self::Completions(args) => completions::run(args),
         }
     }

@@ -103,6 +103,11 @@ impl Repository {
         )))
     }
 
+    /// The root of the repository.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The topics to declare.
     pub fn topics(&self) -> PathBuf {
         self.root.join("kafka/topics.yaml")

@@ -117,7 +117,8 @@ impl Process {
             if self.pid().is_none() {
                 return Some(false);
             }
-            let port: u16 = fs::read_to_string(&self.port_file).ok()?.trim().parse().ok()?;
+            let address: std::net::SocketAddr = fs::read_to_string(&self.port_file).ok()?.trim().parse().ok()?;
+            let port = address.port();
             let request = client.get(format!("http://127.0.0.1:{port}/readyz")).timeout(Duration::from_secs(5));
             if !request.send().await.ok()?.status().is_success() {
                 return None;

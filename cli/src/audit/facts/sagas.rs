@@ -11,7 +11,7 @@ const NOW: &str = "SELECT clock_timestamp()";
 const AT_REST: &str = "\
 SELECT id, version, state FROM saga WHERE state IN ('COMPLETED', 'COMPENSATED', 'PARKED')";
 const SAGAS: &str = "\
-SELECT s.id, s.version, s.state, s.reason, s.definition_id, s.started_at, s.updated_at, t.due_at
+SELECT s.id, s.version, s.state, s.reason, s.definition_id, t.due_at
   FROM saga s LEFT JOIN saga_timer t ON t.saga_id = s.id";
 const TIMELINE: &str = "\
 SELECT saga_id, version, at, type AS kind, step, message_id, detail, emitted
@@ -26,8 +26,6 @@ pub(in crate::audit) struct SagaRow {
     pub(in crate::audit) state: String,
     pub(in crate::audit) reason: Option<String>,
     pub(in crate::audit) definition_id: i32,
-    pub(in crate::audit) started_at: DateTime<Utc>,
-    pub(in crate::audit) updated_at: DateTime<Utc>,
     /// Of its timer row; `None` when it has none. `infinity` reads as the greatest time.
     pub(in crate::audit) due_at: Option<DateTime<Utc>>,
 }

@@ -25,8 +25,6 @@ pub(in crate::audit) struct Message {
     pub(in crate::audit) digest: [u8; 32],
     /// The id in the value of the thing it tells of: a payment, reservation, or shipment.
     pub(in crate::audit) reference: Option<Uuid>,
-    /// `sagaVersion` of an end event.
-    pub(in crate::audit) saga_version: Option<i64>,
 }
 
 /// What is no message of the platform: nobody can have sent it by the protocol, and nobody can process it.
@@ -159,7 +157,6 @@ fn message(topic: Topic, record: &Record, place: Place) -> Result<Message, Strin
         step: envelope.step,
         digest: Sha256::digest(record.payload.as_deref().unwrap_or_default()).into(),
         reference: field("paymentId").or_else(|| field("reservationId")).or_else(|| field("shipmentId")),
-        saga_version: value.get("sagaVersion").and_then(Value::as_i64),
     })
 }
 

@@ -48,7 +48,7 @@ pub(super) type Path = Vec<String>;
 
 /// A path from anything that can be shown.
 macro_rules! at {
-    ($($part:expr),* $(,)?) => { vec![$($part.to_string()),*] };
+    ($($part:expr),* $(,)?) => { Vec::from([$($part.to_string()),*]) };
 }
 pub(super) use at;
 

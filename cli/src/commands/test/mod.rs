@@ -1,0 +1,141 @@
+//! `symphony test`: everything that says whether this tree is fit.
+
+mod dependencies;
+mod licence;
+mod run;
+mod structure;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use stack::ports::Ports;
+use stack::{DataDir, Repository, servers};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Context;
+use run::{Runner, cargo};
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Example:\n  symphony test --fast")]
+pub struct Args {
+    /// Leave out whatever needs servers: format, lints, unit tests and the rules of the tree only
+    #[arg(long)]
+    fast: bool,
+}
+
+/// One part of the run.
+#[derive(Debug, Serialize)]
+struct Stage {
+    name: &'static str,
+    seconds: f64,
+    passed: bool,
+}
+
+/// What the run found.
+#[derive(Debug, Default, Serialize)]
+struct Summary {
+    stages: Vec<Stage>,
+    /// The summary lines of the test runners, as they print them.
+    results: Vec<String>,
+}
+
+/// Runs every stage, also after one that failed, and prints the time of each. It fails if one does.
+pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let mut summary = Summary::default();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // Dropping the stages ends what they have started.
+    tokio::select! {
+        done = stages(args, &mut summary) => done?,
+        _ = interrupt.recv() => anyhow::bail!("interrupted"),
+        _ = terminate.recv() => anyhow::bail!("terminated"),
+    }
+    let passed = summary.stages.iter().all(|stage| stage.passed);
+    if context.json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        print!("{summary}");
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn stages(args: &Args, summary: &mut Summary) -> anyhow::Result<()> {
+    let repository = Repository::find()?;
+    let runner = Runner::new(repository.root());
+    summary.stage("format", runner.run(cargo(["fmt", "--all", "--check"]))).await?;
+    let lints = cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]);
+    summary.stage("lints", runner.run(lints)).await?;
+    summary.stage("structure", structure::check(&runner)).await?;
+    summary.stage("dependencies", dependencies::check(&runner)).await?;
+    // The services' programs too: the integration tests run them.
+    if !summary.stage("build", runner.run(cargo(["build", "--release", "--workspace", "--quiet"]))).await? {
+        return Ok(());
+    }
+    let unit = cargo(["test", "--release", "--workspace", "--lib", "--bins", "--no-fail-fast"]);
+    summary.stage("unit tests", runner.run(unit)).await?;
+    // Whole test binaries that need no server.
+    let pure = cargo(["test", "--release", "-p", "saga", "-p", "orders", "--test", "*", "--no-fail-fast"]);
+    summary.stage("property and contract tests", runner.run(pure)).await?;
+    if !args.fast {
+        summary.stage("integration tests", integration(&runner)).await?;
+    }
+    summary.results = runner.results();
+    Ok(())
+}
+
+/// Runs the tests that need servers, on servers of their own.
+async fn integration(runner: &Runner) -> anyhow::Result<bool> {
+    // Compiled before the servers start, so that a mistake costs no start.
+    let every = ["test", "--release", "--workspace", "--exclude", "saga", "--exclude", "orders", "--test", "*"];
+    let mut compile = cargo(every);
+    compile.args(["--no-run", "--quiet"]);
+    if !runner.run(compile).await? {
+        return Ok(false);
+    }
+    let folder = tempfile::Builder::new().prefix("symphony-test-").tempdir().context("a folder for the servers")?;
+    let data = DataDir::at(folder.path())?;
+    let announce = |cache: &std::path::Path| eprintln!("fetching the servers into {}", cache.display());
+    let running = servers::start_all(&data, Ports::FREE, announce).await?;
+    let ports = running.endpoints.ports;
+    let description = folder.path().join("servers.json");
+    let text = serde_json::json!({ "postgres": ports.postgres, "kafka": ports.kafka, "connect": ports.connect });
+    std::fs::write(&description, text.to_string())?;
+
+    let mut tests = cargo(every);
+    tests.arg("--no-fail-fast").env("SYMPHONY_TEST_SERVERS", &description);
+    let passed = runner.run(tests).await;
+    running.stop().await;
+    passed
+}
+
+impl Summary {
+    async fn stage(
+        &mut self,
+        name: &'static str,
+        work: impl Future<Output = anyhow::Result<bool>>,
+    ) -> anyhow::Result<bool> {
+        eprintln!("--- {name}");
+        let start = Instant::now();
+        // A stage that could not be run has failed; the others still tell something.
+        let passed = work.await.unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            false
+        });
+        self.stages.push(Stage { name, seconds: start.elapsed().as_secs_f64(), passed });
+        Ok(passed)
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for stage in &self.stages {
+            let verdict = if stage.passed { "ok" } else { "FAILED" };
+            writeln!(f, "{:<28} {:>7.1} s  {verdict}", stage.name, stage.seconds)?;
+        }
+        for result in &self.results {
+            writeln!(f, "{result}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! The orchestrator on real servers, with the participants played by hand. Each rule of the protocol has a test
+//! that names it.
+
+mod crashes;
+mod definitions;
+mod duplicates;
+mod flow;
+mod gate;
+mod operators;
+mod poison;
+mod replicas;
+mod timers;
+mod trip;

@@ -1,0 +1,126 @@
+use std::time::Duration;
+
+use serde_json::json;
+use testkit::wait_until;
+use uuid::Uuid;
+
+use crate::trip::{HASTY, SOON, Trip, path, reply};
+
+#[tokio::test]
+async fn a_deadline_sends_the_same_command_again_then_undoes_the_step_then_parks() {
+    let trip = Trip::new(HASTY).await;
+    let orchestrator = trip.orchestrator(&[]).await;
+    let saga = trip.book().await;
+    trip.awaits("hotel.requested", saga, 2).await;
+    trip.awaits("hotel.cancel.requested", saga, 2).await;
+    let parked = trip.awaits("trip.parked", saga, 1).await;
+    let shown = trip.show(&orchestrator, saga).await;
+    assert_eq!(shown["state"], "PARKED");
+    assert_eq!(parked.id, saga::ids::end_event_id(saga, "trip.parked", 5));
+    assert_eq!(
+        path(&trip.pool(), saga).await,
+        ["STARTED", "STEP_RETRIED", "STEP_TIMED_OUT", "UNDO_RETRIED", "UNDO_TIMED_OUT"]
+    );
+    let (_, parked) = trip.get(&orchestrator, "/api/sagas?state=PARKED").await;
+    assert_eq!(parked["items"][0]["sagaId"], saga.to_string());
+}
+
+#[tokio::test]
+async fn a_confirmation_that_comes_while_parked_resumes_the_saga_with_a_greater_version() {
+    let trip = Trip::new(HASTY).await;
+    let _orchestrator = trip.orchestrator(&[]).await;
+    let saga = trip.book().await;
+    trip.awaits("trip.parked", saga, 1).await;
+    trip.confirm(saga, "hotel.cancelled", "hotel").await;
+    let end = trip.awaits("trip.cancelled", saga, 1).await;
+    assert_eq!(end.id, saga::ids::end_event_id(saga, "trip.cancelled", 6), "versions of end events only grow");
+    trip.reaches(saga, "COMPENSATED").await;
+}
+
+#[tokio::test]
+async fn backlog_is_not_lateness() {
+    let trip = Trip::new("{ deadline: 2s, attempts: 1, undo: { deadline: 2s, attempts: 1, backoff: 1s } }").await;
+    let orchestrator = trip.orchestrator(&[]).await;
+    let sagas = trip.book_many(50).await;
+    for saga in &sagas {
+        trip.awaits("hotel.requested", *saga, 1).await;
+    }
+    // While the orchestrator is away everybody answers, and every deadline passes.
+    orchestrator.kill9().await;
+    let replies: Vec<_> =
+        sagas.iter().map(|saga| reply(*saga, "hotel.reserved", "hotel", json!({"room": 12}))).collect();
+    trip.env.send_all(&replies).await;
+    let pool = trip.pool();
+    let late = "SELECT count(*) = 50 FROM saga_timer WHERE due_at < now()";
+    wait_until("every deadline has passed", SOON, async || sqlx::query_scalar(late).fetch_one(&pool).await.expect("a count"))
+        .await;
+    orchestrator.start().await;
+    for saga in &sagas {
+        trip.awaits("flight.requested", *saga, 1).await;
+        assert_eq!(path(&pool, *saga).await[..2], ["STARTED", "STEP_SUCCEEDED"], "the answer had been in time");
+    }
+}
+
+#[tokio::test]
+async fn timers_fire_only_on_the_owner_of_their_partition() {
+    let trip = Trip::new(HASTY).await;
+    let one = trip.orchestrator(&[]).await;
+    let other = trip.orchestrator(&[]).await;
+    let owns = async |process| crate::trip::metric(process, "messaging_owned_partitions").await > 0.0;
+    wait_until("both own partitions", SOON, async || owns(&one).await && owns(&other).await).await;
+    let sagas = trip.book_many(40).await;
+    for saga in &sagas {
+        trip.reaches(*saga, "PARKED").await;
+    }
+    wait_until("everything is settled", SOON, async || due(&trip).await == 0).await;
+    for saga in &sagas {
+        assert_eq!(sent(&trip, *saga).await, [2, 2, 1], "every attempt once, by one owner");
+    }
+}
+
+async fn due(trip: &Trip) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM saga_timer WHERE due_at < 'infinity'").fetch_one(&trip.pool()).await.expect("a count")
+}
+
+async fn sent(trip: &Trip, saga: Uuid) -> [usize; 3] {
+    let mut sent = [0; 3];
+    for (index, topic) in ["hotel.requested", "hotel.cancel.requested", "trip.parked"].into_iter().enumerate() {
+        sent[index] = trip.messages(topic, saga).await.len();
+    }
+    sent
+}
+
+#[tokio::test]
+async fn a_crash_of_the_timer_loop_at_any_point_sends_the_same_messages_again() {
+    let points = ["timer-before-commit", "timer-after-commit", "timer-before-settle"];
+    for point in points {
+        let trip = Trip::new(HASTY).await;
+        let orchestrator = trip.fated(point).await;
+        let saga = trip.book().await;
+        orchestrator.wait_exit(SOON).await;
+        orchestrator.start().await;
+        trip.reaches(saga, "PARKED").await;
+        trip.awaits("hotel.requested", saga, 2).await;
+        trip.awaits("hotel.cancel.requested", saga, 2).await;
+        trip.awaits("trip.parked", saga, 1).await;
+        assert_eq!(path(&trip.pool(), saga).await.len(), 5, "{point}: every transition once");
+        trip.timelines_are_whole().await;
+        orchestrator.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_reply_leaves_the_timer_alone_and_it_is_moved_when_it_is_early() {
+    let trip = Trip::new("{ deadline: 3s, attempts: 9, undo: { deadline: 5m, attempts: 2, backoff: 1s } }").await;
+    let orchestrator = trip.orchestrator(&[]).await;
+    let saga = trip.book().await;
+    trip.awaits("hotel.requested", saga, 1).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    trip.answer(saga, "hotel.reserved", "hotel", json!({"room": 12})).await;
+    trip.awaits("flight.requested", saga, 1).await;
+    let moved = async || crate::trip::metric(&orchestrator, "saga_timers_total").await >= 1.0;
+    wait_until("the early timer is looked at", SOON, moved).await;
+    assert_eq!(trip.messages("hotel.requested", saga).await.len(), 1, "nothing was late");
+    trip.awaits("flight.requested", saga, 2).await;
+    assert_eq!(path(&trip.pool(), saga).await, ["STARTED", "STEP_SUCCEEDED", "STEP_RETRIED"]);
+}
