@@ -2,9 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use saga::ids;
 use saga::{Definition, EntryKind, SagaState, TimelineEntry, legal_path};
-use uuid::Uuid;
 
 use super::World;
 use super::facts::sagas::{Entry, SagaRow};
@@ -18,7 +16,7 @@ pub(super) fn check(world: &World) -> Finding {
         match Definition::from_json(&stored.body) {
             Ok(definition) => drop(definitions.insert(*id, definition)),
             Err(error) => {
-                finding.violation(format!("stored definition {id} ({}) cannot be read: {error}", stored.name))
+                finding.violation(format!("stored definition {id} ({}) cannot be read: {error}", stored.name));
             }
         }
     }
@@ -50,7 +48,7 @@ pub(super) fn check(world: &World) -> Finding {
 fn judge(definition: &Definition, saga: &SagaRow, timeline: &[Entry]) -> Result<(), String> {
     let mut path = Vec::with_capacity(timeline.len());
     for entry in timeline {
-        path.push(read(definition, saga.id, entry)?);
+        path.push(read(entry)?);
     }
     for pair in timeline.windows(2) {
         if pair[1].at < pair[0].at {
@@ -61,45 +59,23 @@ fn judge(definition: &Definition, saga: &SagaRow, timeline: &[Entry]) -> Result<
     if i64::from(last) != i64::from(saga.version) {
         return Err(format!("is at version {} but its timeline ends at {last}", saga.version));
     }
-    let state = walk(definition, saga.id, &mut path)?;
+    let state = legal_path(definition, saga.id, &path).map_err(|error| error.to_string())?;
     if state.as_str() != saga.state {
         return Err(format!("is {} but its timeline leads to {state}", saga.state));
     }
     Ok(())
 }
 
-/// Walks the path. An entry is stored without the state it led to: an end shows by its event, and of the two
-/// states in flight the one is taken that the entries before it lead to.
-fn walk(definition: &Definition, saga: Uuid, path: &mut [TimelineEntry]) -> Result<SagaState, String> {
-    loop {
-        let error = match legal_path(definition, saga, path) {
-            Ok(state) => return Ok(state),
-            Err(error) => error,
-        };
-        let entry = path.iter_mut().find(|entry| entry.version == error.version);
-        match entry {
-            Some(entry) if entry.state == SagaState::Running => entry.state = SagaState::Compensating,
-            _ => return Err(error.to_string()),
-        }
-    }
-}
-
-fn read(definition: &Definition, saga: Uuid, entry: &Entry) -> Result<TimelineEntry, String> {
+fn read(entry: &Entry) -> Result<TimelineEntry, String> {
     let version = u32::try_from(entry.version).map_err(|_| format!("has version {}", entry.version))?;
-    let kind =
-        EntryKind::from_name(&entry.kind).ok_or_else(|| format!("version {version} is of type {}", entry.kind))?;
-    let ends = definition.ends();
-    let told = [
-        (SagaState::Completed, &ends.completed),
-        (SagaState::Compensated, &ends.cancelled),
-        (SagaState::Parked, &ends.parked),
-    ];
-    let end = told.iter().find(|(_, outlet)| entry.emitted.contains(&ids::end_event_id(saga, &outlet.topic, version)));
+    let kind = EntryKind::from_name(&entry.kind).ok_or_else(|| format!("version {version} is of type {}", entry.kind))?;
+    let state =
+        SagaState::from_name(&entry.state).ok_or_else(|| format!("version {version} led to {}", entry.state))?;
     Ok(TimelineEntry {
         version,
         at: entry.at,
         kind,
-        state: end.map_or(SagaState::Running, |(state, _)| *state),
+        state,
         step: entry.step.clone(),
         message_id: entry.message_id,
         detail: entry.detail.clone(),

@@ -61,18 +61,18 @@ pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode>
             query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
             let page = api.get("orchestrator", "/api/sagas", &query).await?;
             if json {
-                println!("{page}")
+                println!("{page}");
             } else {
-                list(&page)
+                list(&page);
             }
             Ok(ExitCode::SUCCESS)
         }
         Command::Show { id } => {
             let saga = api.get("orchestrator", &format!("/api/sagas/{id}"), &[]).await?;
             if json {
-                println!("{saga}")
+                println!("{saga}");
             } else {
-                show(&saga)
+                show(&saga);
             }
             Ok(ExitCode::SUCCESS)
         }

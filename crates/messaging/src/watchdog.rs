@@ -17,16 +17,26 @@ pub(crate) fn exit(client: &str, reason: &str) -> ! {
     std::process::exit(EXIT_CODE)
 }
 
-/// What librdkafka reports about a client, in one place for producer and consumer.
+/// What librdkafka reports about a client, in one place for producer and consumer. It reports a lost connection
+/// many times a second while it tries again, so those only show at debug level: that a broker is missed is said
+/// once, by whoever waits for it.
 pub(crate) fn client_error(client: &str, error: &KafkaError, reason: &str) {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::Fatal) => exit(client, reason),
-        // One broker that closes an idle connection is no event; that all are down is.
-        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut) => {
-            tracing::debug!(client, reason, "a broker connection failed");
-        }
+        Some(code) if is_connection_loss(code) => tracing::debug!(client, reason, "a broker connection failed"),
         _ => tracing::warn!(client, reason, error = %error, "the Kafka client reports an error"),
     }
+}
+
+/// Whether `code` says no more than that a broker cannot be reached.
+pub(crate) fn is_connection_loss(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::Resolve
+    )
 }
 
 /// Counts a loop's steps, so that one which hangs can be seen from outside.

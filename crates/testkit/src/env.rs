@@ -242,7 +242,14 @@ impl Env {
     /// When Kafka cannot be reached or the topic is missing.
     pub async fn read_topic(&self, topic: &str) -> Vec<Record> {
         let full = format!("{}{topic}", self.prefix);
-        let records = admin::read_topic(&self.servers.endpoints().kafka(), &full).await;
+        let broker = self.servers.endpoints().kafka();
+        // A topic that was just made has no leader for a moment.
+        let soon = Duration::from_secs(5);
+        let records = wait_for(soon, async || admin::read_topic(&broker, &full).await.ok()).await;
+        let records = match records {
+            Some(records) => Ok(records),
+            None => admin::read_topic(&broker, &full).await,
+        };
         let mut records = records.unwrap_or_else(|error| panic!("reading {topic}: {error}"));
         for record in &mut records {
             record.topic = topic.to_owned();

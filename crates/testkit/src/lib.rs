@@ -17,6 +17,7 @@ mod cluster;
 mod connector;
 mod databases;
 mod env;
+mod openapi;
 mod order;
 mod otlp;
 pub mod participant;
@@ -30,6 +31,7 @@ pub mod workspace;
 
 pub use cluster::{Cluster, ClusterBuilder};
 pub use env::{Env, SERVICES};
+pub use openapi::assert_openapi_is_committed;
 pub use order::{order, order_with};
 pub use otlp::{OtlpReceiver, Span};
 pub use process::Process;

@@ -84,7 +84,10 @@ pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
             .topic(PAYMENT_REFUND_REQUESTED.name, PAYMENT_REFUND_REQUESTED.event_type),
     );
     let answers = slow::answer_due(pool.clone(), producer, poll, app.shutdown());
-    app.task("slow answers", async { Ok(answers.await) });
+    app.task("slow answers", async {
+        answers.await;
+        Ok(())
+    });
     app.routes(routes::router(pool));
     Ok(app)
 }

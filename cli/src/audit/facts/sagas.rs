@@ -14,7 +14,7 @@ const SAGAS: &str = "\
 SELECT s.id, s.version, s.state, s.reason, s.definition_id, t.due_at
   FROM saga s LEFT JOIN saga_timer t ON t.saga_id = s.id";
 const TIMELINE: &str = "\
-SELECT saga_id, version, at, type AS kind, step, message_id, detail, emitted
+SELECT saga_id, version, at, type AS kind, state, step, message_id, detail, emitted
   FROM saga_timeline ORDER BY saga_id, version";
 const DEFINITIONS: &str = "SELECT id, name, body FROM definition";
 const RESOLVED: &str = "SELECT DISTINCT saga_id FROM saga_audit WHERE verb = 'resolve' AND result = 'applied'";
@@ -43,6 +43,7 @@ pub(in crate::audit) struct Entry {
     pub(in crate::audit) version: i32,
     pub(in crate::audit) at: DateTime<Utc>,
     pub(in crate::audit) kind: String,
+    pub(in crate::audit) state: String,
     pub(in crate::audit) step: Option<String>,
     pub(in crate::audit) message_id: Option<Uuid>,
     pub(in crate::audit) detail: Option<String>,

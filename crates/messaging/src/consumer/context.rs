@@ -1,4 +1,5 @@
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,9 @@ pub(super) struct Shared {
     drain_timeout: Duration,
     state: Mutex<State>,
     idle: Condvar,
-    health: watch::Sender<ConsumerHealth>,
+    /// Set when the last broker connection is lost; librdkafka does not say when one is back.
+    pub(super) brokers_down: AtomicBool,
+    pub(super) health: watch::Sender<ConsumerHealth>,
 }
 
 #[derive(Default)]
@@ -140,6 +143,13 @@ impl Shared {
         }
     }
 
+    /// Says that the group is consuming again, or still joining.
+    pub(super) fn recovered(&self) {
+        let (generation, partitions) = (self.generation(), self.state().owned.len());
+        let joined = ConsumerHealth::Consuming { partitions };
+        self.health.send_replace(if generation == 0 { ConsumerHealth::Joining } else { joined });
+    }
+
     fn publish_ownership(&self) {
         let partitions = self.state().owned.len();
         metrics::OWNED_PARTITIONS.with_label_values(&[self.group]).set(i64::try_from(partitions).unwrap_or(i64::MAX));
@@ -161,7 +171,14 @@ pub(super) struct GroupContext {
 impl GroupContext {
     pub(super) fn new(group: &'static str, drain_timeout: Duration, health: watch::Sender<ConsumerHealth>) -> Self {
         GroupContext {
-            shared: Arc::new(Shared { group, drain_timeout, state: Mutex::default(), idle: Condvar::new(), health }),
+            shared: Arc::new(Shared {
+                group,
+                drain_timeout,
+                state: Mutex::default(),
+                idle: Condvar::new(),
+                brokers_down: AtomicBool::new(false),
+                health,
+            }),
         }
     }
 
@@ -172,6 +189,9 @@ impl GroupContext {
 
 impl ClientContext for GroupContext {
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.shared.brokers_down.store(true, Ordering::Relaxed);
+        }
         watchdog::client_error(self.shared.group, &error, reason);
     }
 }

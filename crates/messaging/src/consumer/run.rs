@@ -1,16 +1,20 @@
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Batches;
 use super::context::{GroupContext, Shared, TopicPartition, commit};
 use super::timers::Barrier;
-use super::{Gate, Timers};
+use super::{ConsumerHealth, Gate, Timers};
+use crate::watchdog::is_connection_loss;
 use crate::{BatchHandler, Record, failpoint};
 
 /// How long a poll waits for the first message.
@@ -38,6 +42,10 @@ pub(super) struct Loop<H> {
     deferred_paused: bool,
     housekept: Instant,
     generation: u64,
+    /// The last error of a poll, so that one which repeats is logged once.
+    poll_error: Cell<Option<RDKafkaErrorCode>>,
+    /// When the missing brokers were last asked for; none while one is there.
+    asked_for_brokers: Option<Instant>,
 }
 
 impl<H: BatchHandler> Loop<H> {
@@ -66,6 +74,8 @@ impl<H: BatchHandler> Loop<H> {
             deferred_paused: false,
             housekept: Instant::now(),
             generation: 0,
+            poll_error: Cell::new(None),
+            asked_for_brokers: None,
         }
     }
 
@@ -74,6 +84,7 @@ impl<H: BatchHandler> Loop<H> {
             self.batches.progress.step();
             self.notice_rebalance();
             if self.housekept.elapsed() >= HOUSEKEEPING {
+                self.look_for_brokers();
                 self.ask_gate();
                 if let Some(timers) = self.timers.clone() {
                     self.run_timers(&timers);
@@ -111,11 +122,42 @@ impl<H: BatchHandler> Loop<H> {
 
     fn poll(&self, wait: Duration) -> Option<Record> {
         match self.consumer.poll(wait)? {
-            Ok(message) => Some(Record::copy_of(&message, &self.batches.config.topic_prefix)),
+            Ok(message) => {
+                self.poll_error.set(None);
+                Some(Record::copy_of(&message, &self.batches.config.topic_prefix))
+            }
             Err(error) => {
-                tracing::warn!(consumer.group = self.shared.group, %error, "a poll failed; it is repeated");
+                let code = error.rdkafka_error_code();
+                if code.is_none_or(|code| !is_connection_loss(code)) && self.poll_error.replace(code) != code {
+                    tracing::warn!(consumer.group = self.shared.group, %error, "a poll failed; it is repeated");
+                }
                 None
             }
+        }
+    }
+
+    /// Says once that no broker can be reached and once that one is back.
+    fn look_for_brokers(&mut self) {
+        const INTERVAL: Duration = Duration::from_secs(1);
+        const PATIENCE: Duration = Duration::from_millis(300);
+        let group = self.shared.group;
+        match self.asked_for_brokers {
+            None if self.shared.brokers_down.load(Ordering::Relaxed) => {
+                let cause = "no broker can be reached".to_owned();
+                tracing::warn!(consumer.group = group, "no broker can be reached: the consumer waits for one");
+                self.shared.health.send_replace(ConsumerHealth::Waiting { cause });
+                self.asked_for_brokers = Some(Instant::now());
+            }
+            Some(asked) if asked.elapsed() >= INTERVAL => {
+                self.shared.brokers_down.store(false, Ordering::Relaxed);
+                let answered = self.consumer.fetch_metadata(Some("__consumer_offsets"), PATIENCE).is_ok();
+                self.asked_for_brokers = (!answered).then(Instant::now);
+                if answered {
+                    tracing::info!(consumer.group = group, "a broker is back");
+                    self.shared.recovered();
+                }
+            }
+            _ => {}
         }
     }
 

@@ -145,6 +145,15 @@ fn a_refusal_after_an_operators_retry_no_longer_proves_that_nothing_was_done() {
     script.operator_compensates().sends(["delivery.recall.requested"]).step_is("delivery", Phase::Undoing);
 }
 
+#[test]
+fn an_answer_after_an_operators_retry_ran_out_too_is_late() {
+    let mut script = past_the_pivot();
+    script.succeeds("receipt").fails("delivery", "nobody home").operator_retries();
+    script.deadlines_pass(2).is(SagaState::Parked).step_is("delivery", Phase::Unknown);
+    script.succeeds("delivery").is_ignored(IgnoredReason::Late);
+    script.fails("delivery", "nobody home").is_ignored(IgnoredReason::Late);
+}
+
 fn past_the_pivot() -> Script {
     let mut script = begin(&PARCEL);
     script.succeeds("postage").succeeds("pickup").sends(["delivery.requested", "receipt.requested"]);

@@ -25,7 +25,7 @@ pub(super) fn program(files: &Files, folder: &Path, log: &Path, heap_mb: u32, ma
 }
 
 /// `java` of `JAVA_HOME`, else of `PATH`.
-pub(crate) fn java() -> std::path::PathBuf {
+pub fn java() -> std::path::PathBuf {
     let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
     home.filter(|java| java.is_file()).unwrap_or_else(|| "java".into())
 }

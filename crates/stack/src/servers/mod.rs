@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::process::Child;
 
 pub use connect::Connect;
-pub(crate) use java::java;
+pub use java::java;
 pub use kafka::Kafka;
 pub use postgres::Postgres;
 pub(crate) use postgres_files::wipe_outside;

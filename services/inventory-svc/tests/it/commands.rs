@@ -47,7 +47,10 @@ async fn orders_of_a_batch_are_decided_in_their_order_and_take_all_lines_or_none
     assert_eq!(said(&answers), [reserved(), short, rejected("unknown SKU SKU-999"), reserved()]);
     assert_eq!(heaps(&pool, "SKU-001").await, (0, 5, 0));
     assert_eq!(heaps(&pool, "SKU-002").await, (1_000_000, 0, 0));
-    assert_eq!(said(&deliver(&handler, &orders.iter().map(|o| release(*o)).collect::<Vec<_>>()).await), vec![released(); 4]);
+    assert_eq!(
+        said(&deliver(&handler, &orders.iter().map(|o| release(*o)).collect::<Vec<_>>()).await),
+        vec![released(); 4]
+    );
     assert_eq!(heaps(&pool, "SKU-001").await, (5, 0, 0));
 }
 
@@ -86,7 +89,10 @@ async fn a_completed_order_ships_what_it_holds_once_and_any_other_changes_nothin
     let (good, undone, unknown) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
     deliver(&handler, &[reserve(good, &[("SKU-001", 4)]), reserve(undone, &[("SKU-001", 7)]), release(undone)]).await;
     for _ in 0..2 {
-        assert_eq!(deliver(&handler, &[completed(good), completed(undone), completed(unknown), completed(good)]).await, []);
+        assert_eq!(
+            deliver(&handler, &[completed(good), completed(undone), completed(unknown), completed(good)]).await,
+            []
+        );
         assert_eq!(heaps(&pool, "SKU-001").await, (999_996, 0, 4));
     }
     // A release that contradicts the end is answered, and the pieces stay gone.

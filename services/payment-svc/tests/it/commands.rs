@@ -1,8 +1,8 @@
 //! Commands in every order that Kafka can deliver them in.
 
 use rand::seq::IndexedRandom;
-use testkit::participant::{deliver, rows};
 use testkit::Env;
+use testkit::participant::{deliver, rows};
 use uuid::Uuid;
 
 use crate::{REFUSED, TABLES, books, charge, charged, failed, handler, refund, refunded, said};
@@ -130,11 +130,10 @@ async fn replicas_at_the_same_messages_charge_and_refund_once() {
             assert!(all[0].contains(answer), "every replica gives the same answers");
         }
     }
-    let counts: Vec<(String, i64, i64)> = sqlx::query_as(
-        "SELECT kind, count(*), sum(amount)::bigint FROM ledger_entries GROUP BY kind ORDER BY kind",
-    )
-    .fetch_all(&env.pool("payment"))
-    .await
-    .expect("a ledger");
+    let counts: Vec<(String, i64, i64)> =
+        sqlx::query_as("SELECT kind, count(*), sum(amount)::bigint FROM ledger_entries GROUP BY kind ORDER BY kind")
+            .fetch_all(&env.pool("payment"))
+            .await
+            .expect("a ledger");
     assert_eq!(counts, [("CHARGE".to_owned(), 60, 60 * 3998), ("REFUND".to_owned(), 30, 30 * 3998)]);
 }

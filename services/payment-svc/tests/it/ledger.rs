@@ -64,10 +64,8 @@ async fn a_refund_empties_the_accounts() {
     let orders: Vec<Uuid> = (0..10).map(|_| Uuid::now_v7()).collect();
     deliver(&handler, &orders.iter().map(|order| charge(*order, "tok_ok")).collect::<Vec<_>>()).await;
     deliver(&handler, &orders[1..].iter().map(|order| refund(*order)).collect::<Vec<_>>()).await;
-    let balances: Vec<(String, String, i64)> = sqlx::query_as(payment_svc::STATEMENTS[7].1)
-        .fetch_all(&env.role_pool("payment"))
-        .await
-        .expect("a ledger");
+    let balances: Vec<(String, String, i64)> =
+        sqlx::query_as(payment_svc::STATEMENTS[7].1).fetch_all(&env.role_pool("payment")).await.expect("a ledger");
     let account = |name: &str, balance| (name.to_owned(), "EUR".to_owned(), balance);
     assert_eq!(balances, [account("receivable", 3998), account("revenue", -3998)]);
 }

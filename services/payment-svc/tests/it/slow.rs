@@ -76,7 +76,10 @@ async fn a_due_charge_is_made_once_answered_and_then_forgotten() {
         for copy in copies {
             assert_eq!(copy.payload.as_ref(), Some(&answers[0].payload), "late or repeated, the answer is the same");
             assert_eq!(copy.header("ce_id"), Some(answers[0].id.to_string().as_str()));
-            assert_eq!(copy.header("ce_causationid"), Some(saga::ids::command_id(*order, "payment").to_string().as_str()));
+            assert_eq!(
+                copy.header("ce_causationid"),
+                Some(saga::ids::command_id(*order, "payment").to_string().as_str())
+            );
         }
         assert_eq!(books(&env.pool("payment"), *order).await, ("CHARGED".to_owned(), 1, 0));
     }

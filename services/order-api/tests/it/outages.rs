@@ -1,0 +1,87 @@
+//! A database that is away is a 503, never a 202 without an order.
+
+use std::time::Duration;
+
+use testkit::{Env, order, wait_until};
+
+use crate::support::{Link, Traffic, get, post, post_with_key, rows};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_database_that_is_down_is_a_503_until_it_is_back() {
+    let env = Env::new("orders").await;
+    let link = Link::to_database(&env).await;
+    let settings = [("DATABASE_URL", &*link.url(&env)), ("DATABASE_ACQUIRE_TIMEOUT_MS", "500")];
+    let service = env.start_service("order-api", &settings).await;
+    let before = post(&service, &order()).await.order();
+
+    link.set(Traffic::Cut);
+    for answer in [
+        post(&service, &order()).await,
+        post_with_key(&service, "key", &order()).await,
+        get(&service, &format!("/api/orders/{before}")).await,
+        get(&service, "/api/orders").await,
+        get(&service, &format!("/api/orders/{before}/events")).await,
+    ] {
+        assert_eq!((answer.status, answer.problem()), (503, "unavailable"));
+        assert!(answer.says_when_to_retry());
+    }
+
+    link.set(Traffic::Flows);
+    wait_until("orders are taken again", PATIENCE, async || {
+        post_with_key(&service, "key", &order()).await.status == 202
+    })
+    .await;
+    assert_eq!(get(&service, &format!("/api/orders/{before}")).await.status, 200);
+    assert_eq!(rows(&env.pool("orders")).await, (2, 2, 2));
+}
+
+#[tokio::test]
+async fn an_outcome_that_is_unknown_is_a_503_and_the_same_key_finds_the_order() {
+    let env = Env::new("orders").await;
+    let link = Link::to_database(&env).await;
+    let settings = [("DATABASE_URL", &*link.url(&env)), ("WRITER_TIMEOUT_MS", "1500")];
+    let service = env.start_service("order-api", &settings).await;
+    post(&service, &order()).await.order();
+
+    link.set(Traffic::LosesAnswers);
+    let unknown = post_with_key(&service, "key", &order()).await;
+    assert_eq!((unknown.status, unknown.problem()), (503, "unavailable"));
+    assert!(unknown.says_when_to_retry());
+    let pool = env.pool("orders");
+    wait_until("the order is durable all the same", PATIENCE, async || rows(&pool).await == (2, 2, 2)).await;
+
+    // The connections that lost an answer are of no use any more; whoever frees the line ends them.
+    link.set(Traffic::Cut);
+    link.set(Traffic::Flows);
+    wait_until("the key is answered", PATIENCE, async || post_with_key(&service, "key", &order()).await.status == 202)
+        .await;
+    let stored: uuid::Uuid = sqlx::query_scalar("SELECT id FROM orders WHERE idempotency_key = 'key'")
+        .fetch_one(&pool)
+        .await
+        .expect("the order");
+    assert_eq!(post_with_key(&service, "key", &order()).await.order(), stored);
+    assert_eq!(rows(&pool).await, (2, 2, 2));
+}
+
+#[tokio::test]
+async fn connections_that_broke_while_idle_cost_no_request() {
+    let env = Env::new("orders").await;
+    let link = Link::to_database(&env).await;
+    let service = env.start_service("order-api", &[("DATABASE_URL", &*link.url(&env))]).await;
+    for _ in 0..3 {
+        post(&service, &order()).await.order();
+        link.set(Traffic::Cut);
+        link.set(Traffic::Flows);
+        post(&service, &order()).await.order();
+    }
+    assert_eq!(rows(&env.pool("orders")).await, (6, 6, 6));
+}
+
+#[tokio::test]
+async fn orders_are_taken_while_kafka_is_away() {
+    let env = Env::new("orders").await;
+    let service = env.start_service("order-api", &[("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")]).await;
+    post(&service, &order()).await.order();
+}

@@ -1,0 +1,67 @@
+//! shipping-svc on a real database and a real broker.
+
+mod commands;
+mod process;
+
+use messaging::Outgoing;
+use orders::topics::{SHIPPING_CANCEL_REQUESTED, SHIPPING_REQUESTED};
+use serde_json::{Value, json};
+use shipping_svc::commands::ShippingCommands;
+use testkit::{Env, participant};
+use uuid::Uuid;
+
+const TABLES: &[&str] = &["shipments"];
+const REFUSED: &str = "shipment refused: it was cancelled before it was booked";
+
+/// A database of the test's own, and the handler on it with the rights of the service.
+async fn handler(env: &Env) -> ShippingCommands {
+    env.create_database("shipping").await;
+    ShippingCommands::new(env.role_pool("shipping"))
+}
+
+fn schedule(order: Uuid, country: &str) -> Outgoing {
+    let data = json!({
+        "orderId": order, "name": "Ada", "street": "1 Main St", "city": "Paris", "postalCode": "75001",
+        "country": country, "items": [{ "sku": "SKU-001", "quantity": 2, "unitPrice": 1999 }],
+    });
+    let topic = (SHIPPING_REQUESTED.name, SHIPPING_REQUESTED.event_type);
+    participant::command(topic, saga::ids::command_id, "shipping", order, &data)
+}
+
+fn cancel(order: Uuid) -> Outgoing {
+    let topic = (SHIPPING_CANCEL_REQUESTED.name, SHIPPING_CANCEL_REQUESTED.event_type);
+    participant::command(topic, saga::ids::undo_id, "shipping", order, &json!({ "orderId": order }))
+}
+
+/// Topic of each answer, with the reason if it has one.
+fn said(answers: &[Outgoing]) -> Vec<(String, Option<String>)> {
+    let reason = |answer: &Outgoing| {
+        let value: Value = serde_json::from_slice(&answer.payload).expect("JSON");
+        value["reason"].as_str().map(str::to_owned)
+    };
+    answers.iter().map(|answer| (answer.topic.clone(), reason(answer))).collect()
+}
+
+fn scheduled() -> (String, Option<String>) {
+    ("shipping.scheduled".to_owned(), None)
+}
+
+fn failed(reason: &str) -> (String, Option<String>) {
+    ("shipping.failed".to_owned(), Some(reason.to_owned()))
+}
+
+fn cancelled() -> (String, Option<String>) {
+    ("shipping.cancelled".to_owned(), None)
+}
+
+async fn state(env: &Env, order: Uuid) -> String {
+    let sql = "SELECT state FROM shipments WHERE order_id = $1";
+    sqlx::query_scalar(sql).bind(order).fetch_one(&env.pool("shipping")).await.expect("a shipment")
+}
+
+#[tokio::test]
+async fn every_statement_prepares_with_the_rights_of_the_service() {
+    let env = Env::bare("shipping");
+    env.create_database("shipping").await;
+    testkit::assert_statements_prepare(&env.role_pool("shipping"), shipping_svc::STATEMENTS).await;
+}
