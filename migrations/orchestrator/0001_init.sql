@@ -24,7 +24,8 @@ CREATE TABLE saga (
     reason        text,
     -- Why it turned back; `reason` of a parked saga tells why it is parked.
     cause         text,
-    -- One entry a step: `json`, not `jsonb`, because it is smaller and is only ever read whole.
+    -- An entry for each step, packed, since every update writes the row anew. `json`, not `jsonb`: it is smaller
+    -- and only ever read whole.
     steps         json        NOT NULL,
     started_at    timestamptz NOT NULL,
     updated_at    timestamptz NOT NULL
@@ -56,8 +57,8 @@ CREATE TABLE saga_timeline (
 CREATE TABLE saga_timer (
     saga_id   uuid        PRIMARY KEY,
     partition integer     NOT NULL,
-    -- Not after the saga's next deadline; replies leave it alone, so it can be early. `infinity` while parked.
-    due_at    timestamptz NOT NULL,
+    -- Not after the saga's next deadline; replies leave it alone, so it can be early. None while parked.
+    due_at    timestamptz,
     -- A transition without a Kafka message behind it: its messages are not yet known to be published.
     emit      boolean     NOT NULL,
     -- The saga's version when this row was written: whoever settles the row must have seen that version.

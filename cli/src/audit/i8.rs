@@ -68,7 +68,8 @@ fn judge(definition: &Definition, saga: &SagaRow, timeline: &[Entry]) -> Result<
 
 fn read(entry: &Entry) -> Result<TimelineEntry, String> {
     let version = u32::try_from(entry.version).map_err(|_| format!("has version {}", entry.version))?;
-    let kind = EntryKind::from_name(&entry.kind).ok_or_else(|| format!("version {version} is of type {}", entry.kind))?;
+    let kind =
+        EntryKind::from_name(&entry.kind).ok_or_else(|| format!("version {version} is of type {}", entry.kind))?;
     let state =
         SagaState::from_name(&entry.state).ok_or_else(|| format!("version {version} led to {}", entry.state))?;
     Ok(TimelineEntry {

@@ -7,7 +7,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::client::ClientError;
@@ -158,6 +160,27 @@ pub async fn offsets(bootstrap: &str, topic: &str) -> Result<Vec<(i64, i64)>, Ad
 pub async fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<Record>, AdminError> {
     let topic = topic.to_owned();
     blocking(bootstrap, move |bootstrap| read_to_end(&bootstrap, &topic)).await
+}
+
+/// Sends key, value and headers of `records` to `topic` (full name) as they are: a dead letter again, or in a test bytes
+/// that no client of the platform would send. Returns when the broker has all of them; it chooses the partitions.
+///
+/// # Errors
+/// When the broker does not take one of them; others may be on the topic then.
+pub async fn produce(bootstrap: &str, topic: &str, records: &[Record]) -> Result<(), AdminError> {
+    let producer: FutureProducer = config(bootstrap).create().map_err(failed("create a producer"))?;
+    for record in records {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header { key, value: value.as_deref() });
+        }
+        let mut message = FutureRecord::<[u8], [u8]>::to(topic).headers(headers);
+        message.key = record.key.as_deref();
+        message.payload = record.payload.as_deref();
+        let sent = producer.send(message, Timeout::After(TIMEOUT)).await;
+        sent.map_err(|(source, _)| failed(format!("produce to {topic}"))(source))?;
+    }
+    Ok(())
 }
 
 /// The committed offset of `group` (full name) in each partition of `topics` that has one.

@@ -12,6 +12,7 @@
 //! # }
 //! ```
 
+mod child;
 mod cleanup;
 mod cluster;
 mod connector;
@@ -29,6 +30,7 @@ mod statements;
 mod wait;
 pub mod workspace;
 
+pub use child::Child;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use env::{Env, SERVICES};
 pub use openapi::assert_openapi_is_committed;

@@ -66,6 +66,11 @@ impl Process {
         format!("http://127.0.0.1:{port}")
     }
 
+    /// Whether it runs and was ready since it was started.
+    pub fn is_ready(&self) -> bool {
+        self.pid().is_some() && self.lock().port.is_some()
+    }
+
     /// The process id, or `None` when it has ended.
     pub fn pid(&self) -> Option<u32> {
         let mut running = self.lock();

@@ -9,9 +9,9 @@ use tokio::sync::Mutex;
 
 use crate::metrics;
 
-/// Parked sagas have a timer at `infinity`: they wait for people, not for replies.
+/// The timer of a parked saga has no time: it waits for people, not for replies.
 pub(crate) const COUNT_IN_FLIGHT: &str = "
-SELECT count(*) FROM saga_timer WHERE partition = ANY($1) AND due_at < 'infinity'
+SELECT count(*) FROM saga_timer WHERE partition = ANY($1) AND due_at IS NOT NULL
 ";
 
 /// How long a count is trusted; in between, this process's own starts and ends are added to it.

@@ -5,7 +5,7 @@
 //! | module | concern |
 //! |---|---|
 //! | `inbound` `handler` `fold` `outgoing` | a batch of messages: decode, read, decide, write, publish |
-//! | `load` `store` | the one statement that reads and the one that writes |
+//! | `load` `store` `steps` | the one statement that reads, the one that writes, and the packed column |
 //! | `timers` | deadlines, and whatever was decided without a message |
 //! | `gate` | replies go before starts |
 //! | `definitions` | files, stored bodies, topics |
@@ -30,6 +30,7 @@ mod metrics;
 mod operator;
 mod outgoing;
 mod routes;
+mod steps;
 mod store;
 mod timers;
 

@@ -11,6 +11,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
+use crate::steps;
+
 /// The columns that [`Stored::from_row`] reads.
 macro_rules! saga_columns {
     () => {
@@ -102,7 +104,7 @@ impl Stored {
     pub(crate) fn from_row(id: Uuid, row: &PgRow) -> Result<Self, LoadError> {
         let corrupt = |what: String| LoadError::Corrupt { saga: id, what };
         let state: &str = row.try_get("state")?;
-        let steps: &str = row.try_get("steps")?;
+        let packed: &str = row.try_get("steps")?;
         let data_steps: Vec<Option<String>> = row.try_get::<Option<_>, _>("data_steps")?.unwrap_or_default();
         let data: Vec<String> = row.try_get::<Option<_>, _>("data")?.unwrap_or_default();
         let mut trigger = None;
@@ -121,7 +123,7 @@ impl Stored {
             state: SagaState::from_name(state).ok_or_else(|| corrupt(format!("state {state:?}")))?,
             reason: row.try_get("reason")?,
             cause: row.try_get("cause")?,
-            steps: serde_json::from_str(steps).map_err(|error| corrupt(format!("steps: {error}")))?,
+            steps: steps::unpack(packed).map_err(|error| corrupt(format!("steps: {error}")))?,
             started_at: row.try_get("started_at")?,
             updated_at: row.try_get("updated_at")?,
             trigger: trigger.ok_or_else(|| corrupt("no trigger in its timeline".to_owned()))?,

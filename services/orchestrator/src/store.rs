@@ -6,11 +6,13 @@ use saga::{Saga, TimelineEntry};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::steps;
+
 /// Writes a batch whole or not at all. One round trip: the statement is its own transaction, and it fails with
 /// 40001 when a row was not written because another owner of the saga had been faster.
 ///
-/// A timer is only ever moved to an earlier time, or, when its saga parks, to `infinity`: it must not be later
-/// than the saga's next deadline, and being early costs nothing but a look.
+/// A timer is only ever moved to an earlier time, or, when its saga parks, to none: it must not be later than the
+/// saga's next deadline, and being early costs nothing but a look.
 pub(crate) const WRITE_BATCH: &str = "
 WITH started AS (
     INSERT INTO saga (id, partition, definition_id, version, state, reason, cause, steps, started_at, updated_at)
@@ -40,13 +42,12 @@ WITH started AS (
     RETURNING saga_id
 ), timed AS (
     INSERT INTO saga_timer (saga_id, partition, due_at, emit, version)
-    SELECT n.saga_id, n.partition, coalesce(n.due_at, 'infinity'), n.emit, n.version
+    SELECT n.saga_id, n.partition, n.due_at, n.emit, n.version
     FROM unnest($30::uuid[], $31::integer[], $32::timestamptz[], $33::boolean[], $34::integer[])
         AS n (saga_id, partition, due_at, emit, version)
     ON CONFLICT (saga_id) DO UPDATE
-    SET due_at = CASE WHEN excluded.due_at = 'infinity' THEN excluded.due_at
-                      ELSE least(saga_timer.due_at, excluded.due_at) END,
-        emit = excluded.due_at <> 'infinity' AND (saga_timer.emit OR excluded.emit),
+    SET due_at = CASE WHEN excluded.due_at IS NOT NULL THEN least(saga_timer.due_at, excluded.due_at) END,
+        emit = excluded.due_at IS NOT NULL AND (saga_timer.emit OR excluded.emit),
         version = excluded.version
 ), ended AS (
     DELETE FROM saga_timer t USING unnest($35::uuid[]) AS n (saga_id) WHERE t.saga_id = n.saga_id
@@ -218,7 +219,7 @@ impl Changes {
         rows.state.push(saga.state.as_str());
         rows.reason.push(saga.reason.as_deref().map(storable));
         rows.cause.push(saga.cause.as_deref().map(storable));
-        rows.steps.push(steps_column(saga));
+        rows.steps.push(steps::pack(&saga.steps));
         rows.started_at.push(saga.started_at);
         rows.updated_at.push(saga.updated_at);
     }
@@ -232,7 +233,7 @@ impl Changes {
         rows.state.push(saga.state.as_str());
         rows.reason.push(saga.reason.as_deref().map(storable));
         rows.cause.push(saga.cause.as_deref().map(storable));
-        rows.steps.push(steps_column(saga));
+        rows.steps.push(steps::pack(&saga.steps));
         rows.updated_at.push(saga.updated_at);
     }
 
@@ -347,10 +348,6 @@ impl Changes {
 /// Versions count a saga's transitions: far from the limit of the column, and if ever, the write conflicts.
 pub(crate) fn version_column(version: u32) -> i32 {
     i32::try_from(version).unwrap_or(i32::MAX)
-}
-
-fn steps_column(saga: &Saga) -> String {
-    serde_json::to_string(&saga.steps).expect("steps are plain data with string keys")
 }
 
 /// Texts come from participants and operators; PostgreSQL's `text` holds every character but NUL.

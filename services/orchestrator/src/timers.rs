@@ -53,7 +53,7 @@ ORDER BY s.id"
 pub(crate) const SETTLE_TIMERS: &str = "
 WITH moved AS (
     UPDATE saga_timer t
-    SET due_at = coalesce(n.due_at, 'infinity'), emit = false
+    SET due_at = n.due_at, emit = false
     FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[]) AS n (saga_id, version, due_at)
     WHERE t.saga_id = n.saga_id AND t.version = n.version
 )

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use tokio::task::JoinSet;
@@ -66,7 +66,13 @@ async fn ensure_one(endpoints: &Endpoints, folder: &Path, prefix: &str) -> Resul
     let role = name_of(folder);
     let database = format!("{prefix}{role}");
     create(endpoints, &database, &role).await?;
-    let failed = |source| Error::Migration { database: database.clone(), source };
+    let failed = |source| match source {
+        MigrateError::VersionMismatch(version) => Error::Other(format!(
+            "database {database} was made by another text of migration {version}; `symphony down --wipe` removes it \
+             and all other data"
+        )),
+        source => Error::Migration { database: database.clone(), source },
+    };
     let migrator = Migrator::new(folder).await.map_err(failed)?;
     let mut connection = superuser(endpoints, &database).await?;
     // Takes an advisory lock: of two runs at once, one migrates and the other finds it done.

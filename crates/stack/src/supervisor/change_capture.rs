@@ -22,13 +22,16 @@ struct Watch<'a> {
     confirmed: Option<String>,
     moved: Instant,
     said_lost: bool,
+    /// Whether Connect did not know the connector at the last look.
+    absent: bool,
 }
 
 /// Looks after the connector until it is dropped.
 pub(super) async fn watch(around: &Surroundings) -> Result<(), Error> {
     let names = Names::default();
     let connector = OutboxConnector::load(&around.repository, &around.endpoints, &names)?;
-    let mut watch = Watch { around, connector, names, confirmed: None, moved: Instant::now(), said_lost: false };
+    let mut watch =
+        Watch { around, connector, names, confirmed: None, moved: Instant::now(), said_lost: false, absent: false };
     loop {
         tokio::time::sleep(INTERVAL).await;
         // A server that is down is its keeper's business; the clock starts when it is back.
@@ -49,11 +52,13 @@ impl Watch<'_> {
                 self.report().say(&format!("the outbox connector failed ({reason}), it is restarted"));
                 self.connector.restart().await?;
             }
+            // A worker that has just started has not read its topics yet.
+            Status::Absent if !self.absent => self.absent = true,
             Status::Absent => {
                 self.report().say("Connect lost the outbox connector, it is made again");
                 self.connector.apply(false).await?;
             }
-            Status::Running | Status::Other(_) => {}
+            Status::Running | Status::Other(_) => self.absent = false,
         }
         match slot::find(&self.around.endpoints, &self.names).await? {
             Some(slot) => self.judge(slot).await,

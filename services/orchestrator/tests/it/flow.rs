@@ -91,7 +91,7 @@ async fn a_happy_saga_writes_its_row_its_path_and_its_timer_and_nothing_else() {
     const WRITES: i64 = 8;
     const COUNT: &str = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_user_tables
         WHERE relname IN ('saga', 'saga_timeline', 'saga_timer', 'saga_audit')";
-    const NOT_HOT: &str = "SELECT (n_tup_upd - n_tup_hot_upd)::bigint FROM pg_stat_user_tables WHERE relname = 'saga'";
+    const HOT: &str = "SELECT n_tup_hot_upd::float8 / n_tup_upd FROM pg_stat_user_tables WHERE relname = 'saga'";
     let trip = Trip::new(PATIENT).await;
     let orchestrator = trip.orchestrator(&[]).await;
     let sagas = trip.book_many(usize::try_from(SAGAS).expect("few")).await;
@@ -105,6 +105,6 @@ async fn a_happy_saga_writes_its_row_its_path_and_its_timer_and_nothing_else() {
     })
     .await;
     assert_eq!(written, SAGAS * WRITES);
-    let moved: i64 = sqlx::query_scalar(NOT_HOT).fetch_one(&pool).await.expect("a count");
-    assert_eq!(moved, 0, "every update of a saga's row stays on its page");
+    let hot: f64 = sqlx::query_scalar(HOT).fetch_one(&pool).await.expect("a ratio");
+    assert!(hot > 0.95, "only {hot} of the updates of saga rows stay on their page");
 }

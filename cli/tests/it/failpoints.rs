@@ -1,0 +1,150 @@
+//! Processes that kill themselves at the worst moments.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::{Cluster, Env, SERVICES, order, wait_until};
+use uuid::Uuid;
+
+use crate::stand::{SOON, assert_all_ended_and_clean, assert_clean, impatient, placed, supervised};
+
+/// The services that send messages; the others only write.
+const SENDERS: &[&str] = &["orchestrator", "payment-svc", "inventory-svc", "shipping-svc"];
+
+/// Arms `point` in `service` from its next start on. The file shows that it was reached, and keeps it from being
+/// reached again.
+fn arm(cluster: &mut Cluster<'_>, service: &str, point: &str) -> PathBuf {
+    let name = point.replace(['@', ':'], "-");
+    let fired = cluster.env().dir().join(format!("{service}-{name}.fired"));
+    let process = cluster.service_mut(service);
+    process.set_env("FAILPOINT", point);
+    process.set_env("FAILPOINT_FIRED", &fired.display().to_string());
+    fired
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_consumer_survives_a_death_at_each_point_of_its_batch() {
+    let env = Env::new("failpoints").await;
+    let mut cluster = env.cluster().start().await;
+    for (point, services) in [
+        ("before-commit", SERVICES.iter().map(|(service, _)| *service).collect::<Vec<_>>()),
+        ("after-commit", SERVICES.iter().map(|(service, _)| *service).collect()),
+        // The second acknowledgement of a batch that has more than that.
+        ("after-acks:2", SENDERS.to_vec()),
+        ("before-offsets", SERVICES.iter().map(|(service, _)| *service).collect()),
+    ] {
+        cluster.stop_all().await;
+        let fired: Vec<PathBuf> = services.iter().map(|service| arm(&mut cluster, service, point)).collect();
+        cluster.revive().await;
+        let (summary, revived) =
+            supervised(&cluster, placed(&cluster, 200, 32, "declined=5,unserved=10,unknown=5")).await;
+        for (service, fired) in services.iter().zip(&fired) {
+            assert!(fired.exists(), "{service} never came to {point}");
+            assert!(
+                revived.iter().any(|name| name.starts_with(service)),
+                "{service} was not started again: {revived:?}"
+            );
+        }
+        assert_all_ended_and_clean(&cluster, &summary).await;
+    }
+}
+
+/// Patience in tenths of a second, so that a saga whose shipping does not answer is soon parked.
+fn hasty(env: &Env) -> String {
+    impatient(
+        env,
+        &[(
+            "  deadline: 15s\n  attempts: 4\n  undo:\n    deadline: 15s\n    attempts: 20\n    backoff: 1s\n    maxBackoff: 5m",
+            "  deadline: 500ms\n  attempts: 2\n  undo:\n    deadline: 500ms\n    attempts: 2\n    backoff: 100ms\n    maxBackoff: 1s",
+        )],
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_timer_loop_survives_a_death_at_each_of_its_points() {
+    let env = Env::new("timers").await;
+    let sagas = hasty(&env);
+    let mut cluster = env.cluster().set("orchestrator", "SAGAS_DIR", sagas).start().await;
+    for point in ["timer-before-commit", "timer-after-commit", "timer-before-settle"] {
+        cluster.service("orchestrator").stop().await;
+        let fired = arm(&mut cluster, "orchestrator", point);
+        cluster.service("orchestrator").start().await;
+        cluster.service("shipping-svc").pause();
+        let mut orders = Vec::new();
+        for _ in 0..5 {
+            orders.push(cluster.place(&order()).await);
+        }
+        wait_until(&format!("the orchestrator to come to {point}"), SOON, async || fired.exists()).await;
+        cluster.service("orchestrator").wait_exit(SOON).await;
+        cluster.service("orchestrator").start().await;
+        cluster.service("shipping-svc").resume();
+        for id in orders {
+            wait_until(&format!("order {id} to be cancelled after {point}"), SOON, async || {
+                cluster.get("order-api", &format!("/api/orders/{id}")).await["status"] == "CANCELLED"
+            })
+            .await;
+        }
+    }
+    assert_clean(&env).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_operator_verb_survives_a_death_before_and_after_its_commit() {
+    let env = Env::new("verbs").await;
+    let sagas = hasty(&env);
+    let mut cluster = env.cluster().set("orchestrator", "SAGAS_DIR", sagas).start().await;
+    // Shipping neither ships nor cancels, so every saga ends up parked.
+    cluster.service("shipping-svc").pause();
+    let resolution = json!({ "outcome": "CANCELLED", "reason": "the carrier is gone" });
+    let mut acted = Vec::new();
+    for point in ["verb-before-commit", "verb-after-commit"] {
+        for (verb, body) in [("retry", json!({})), ("compensate", json!({})), ("resolve", resolution.clone())] {
+            let id = cluster.place(&order()).await;
+            reaches(&cluster, id, "PARKED").await;
+            cluster.service("orchestrator").stop().await;
+            let fired = arm(&mut cluster, "orchestrator", &format!("{point}@{verb}"));
+            cluster.service("orchestrator").start().await;
+
+            let lost = act(&cluster, id, verb, &body).await;
+            assert!(lost.is_err(), "{point}@{verb}: the answer came: {lost:?}");
+            assert!(fired.exists(), "{point}@{verb} was never reached");
+            cluster.service("orchestrator").wait_exit(SOON).await;
+            cluster.service("orchestrator").start().await;
+            if point == "verb-before-commit" {
+                // It never happened, so the operator does it again.
+                assert_eq!(act(&cluster, id, verb, &body).await.expect("an answer"), 200, "{verb}");
+            }
+            acted.push((id, verb));
+        }
+    }
+    cluster.service("shipping-svc").resume();
+    for (id, verb) in &acted {
+        reaches(&cluster, *id, "COMPENSATED").await;
+        wait_until(&format!("order {id} to know of {verb}"), SOON, async || {
+            cluster.get("order-api", &format!("/api/orders/{id}")).await["status"] == "CANCELLED"
+        })
+        .await;
+    }
+    let report = crate::stand::audited(&env).await;
+    assert!(report.is_clean(), "{report}");
+    let resolved: Vec<Uuid> = acted.iter().filter(|(_, verb)| *verb == "resolve").map(|(id, _)| *id).collect();
+    assert!(resolved.iter().all(|id| report.resolved.contains(id)) && report.resolved.len() == 2, "{report}");
+}
+
+/// The status that answers `verb`, or the error when the connection broke.
+async fn act(cluster: &Cluster<'_>, id: Uuid, verb: &str, body: &Value) -> reqwest::Result<u16> {
+    let url = format!("{}/api/sagas/{id}/{verb}", cluster.service("orchestrator").url());
+    let request = cluster.client().post(url).timeout(Duration::from_secs(20)).json(body);
+    Ok(request.send().await?.status().as_u16())
+}
+
+async fn reaches(cluster: &Cluster<'_>, id: Uuid, state: &str) {
+    let url = format!("{}/api/sagas/{id}", cluster.service("orchestrator").url());
+    wait_until(&format!("saga {id} to be {state}"), SOON, async || {
+        // Before its trigger has arrived there is no such saga.
+        let answer = cluster.client().get(&url).send().await.expect("an answer");
+        answer.status().is_success() && answer.json::<Value>().await.expect("JSON")["state"] == state
+    })
+    .await;
+}

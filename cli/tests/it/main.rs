@@ -1,0 +1,16 @@
+//! The whole path of an order, end to end: real servers, the services as the programs that are shipped, and the
+//! audit's word on whether everything still holds.
+
+mod audit;
+mod commands;
+mod counts;
+mod crashes;
+mod failpoints;
+mod input;
+mod orders;
+mod participant;
+mod poison;
+mod rewind;
+mod slow;
+mod stand;
+mod trace;

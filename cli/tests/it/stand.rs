@@ -1,0 +1,127 @@
+//! What these tests share.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use symphony_cli::api::Api;
+use symphony_cli::audit::{Report, Target, audit};
+use symphony_cli::commands::load::{Args, Summary, load};
+use testkit::{Cluster, Env};
+
+/// Longer than any order takes that is not made to wait.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// The folder of the stack that the commands see: a state file with the addresses of `cluster`.
+pub(crate) fn data_dir(cluster: &Cluster<'_>) -> PathBuf {
+    let folder = cluster.env().dir().join("stack");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let servers = cluster.env().servers();
+    let mut components = vec![
+        json!({ "name": "postgres", "url": format!("postgres://postgres@127.0.0.1:{}/postgres", servers.postgres) }),
+        json!({ "name": "kafka", "url": format!("127.0.0.1:{}", servers.kafka) }),
+    ];
+    for service in ["order-api", "orchestrator", "payment-svc", "inventory-svc", "shipping-svc"] {
+        if let Some(process) = cluster.instances(service).iter().find(|process| process.is_ready()) {
+            components.push(json!({ "name": service, "url": process.url() }));
+        }
+    }
+    // In one step: a load that reads it meanwhile sees the old or the new one.
+    let next = folder.join("state.json.next");
+    std::fs::write(&next, json!({ "components": components }).to_string()).expect("the state");
+    std::fs::rename(&next, folder.join("state.json")).expect("the state");
+    folder
+}
+
+/// The interfaces of `cluster` as the commands reach them.
+pub(crate) fn api(cluster: &Cluster<'_>) -> Api {
+    Api::new(data_dir(cluster).join("state.json")).expect("a client")
+}
+
+/// What `symphony load ORDERS --clients CLIENTS --mix MIX` does.
+pub(crate) async fn placed(cluster: &Cluster<'_>, orders: u64, clients: u16, mix: &str) -> Summary {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+    let (orders, clients) = (orders.to_string(), clients.to_string());
+    let line = ["load", &orders, "--clients", &clients, "--mix", mix, "--patience", "120"];
+    let line = <Line as clap::Parser>::try_parse_from(line).expect("arguments");
+    load(&line.args, &api(cluster)).await.unwrap_or_else(|error| panic!("the load failed: {error:#}"))
+}
+
+/// Runs `work` and meanwhile starts again whatever has died, as a supervisor does. Gives the names of those too.
+pub(crate) async fn supervised<T>(cluster: &Cluster<'_>, work: impl Future<Output = T>) -> (T, Vec<String>) {
+    let mut revived = Vec::new();
+    let supervisor = async {
+        loop {
+            let started = cluster.revive().await;
+            if !started.is_empty() {
+                data_dir(cluster);
+                revived.extend(started);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let done = tokio::select! {
+        done = work => done,
+        () = supervisor => unreachable!("a supervisor never ends"),
+    };
+    (done, revived)
+}
+
+/// What the audit must look at.
+pub(crate) fn target(env: &Env) -> Target {
+    Target {
+        postgres: format!("127.0.0.1:{}", env.servers().postgres),
+        database_prefix: env.prefix().to_owned(),
+        kafka: env.kafka().bootstrap_servers,
+        topic_prefix: env.prefix().to_owned(),
+        settle_within: Duration::from_secs(30),
+    }
+}
+
+/// What the audit says now.
+pub(crate) async fn audited(env: &Env) -> Report {
+    audit(&target(env)).await.unwrap_or_else(|error| panic!("the audit could not look: {error:#}"))
+}
+
+/// Every order has ended and every invariant holds.
+pub(crate) async fn assert_all_ended_and_clean(cluster: &Cluster<'_>, summary: &Summary) {
+    assert!(summary.is_complete(), "not every order has ended:\n{summary}");
+    assert_clean(cluster.env()).await;
+}
+
+/// Every invariant holds.
+pub(crate) async fn assert_clean(env: &Env) {
+    let report = audited(env).await;
+    assert!(report.is_clean(), "{report}");
+}
+
+/// The definition of the order saga in a folder of its own, for `SAGAS_DIR`, with each text replaced. The rules stay
+/// those of `sagas/order.yaml`; only its patience changes, so that a test need not be as patient.
+pub(crate) fn impatient(env: &Env, replacements: &[(&str, &str)]) -> String {
+    let file = testkit::workspace::root().join("sagas/order.yaml");
+    let mut yaml = std::fs::read_to_string(&file).expect("the definition");
+    for (text, replacement) in replacements {
+        assert!(yaml.contains(text), "{} has no {text:?}", file.display());
+        yaml = yaml.replacen(text, replacement, 1);
+    }
+    let folder = env.dir().join("sagas");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("order.yaml"), yaml).expect("the definition");
+    folder.display().to_string()
+}
+
+/// A number of rows, or whatever else one value `sql` gives.
+pub(crate) async fn number(env: &Env, database: &str, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(&env.pool(database)).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+/// The types of a saga's timeline entries, with the steps they are about.
+pub(crate) fn path(saga: &Value) -> Vec<String> {
+    let entries = saga["timeline"].as_array().expect("a timeline");
+    let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+    entries.iter().map(|entry| format!("{} {}", text(entry, "type"), text(entry, "step")).trim().to_owned()).collect()
+}

@@ -1,0 +1,336 @@
+"""A saga participant in Python: it books shipments in place of shipping-svc.
+
+Everything that makes a participant safe is in this file: deduplication by a key in the database, a tombstone for an
+undo that comes before its command, stored answers that are sent again byte for byte, and offsets that are committed
+only after every answer was acknowledged.
+"""
+
+import json
+import logging
+import os
+import signal
+import sqlite3
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+
+log = logging.getLogger("participant")
+
+SOURCE = "/chaos-symphony/examples/python-participant"
+CARRIER = "Python Parcel"
+NOT_SERVED = {"AQ"}
+
+SCHEDULE = "shipping.requested"
+CANCEL = "shipping.cancel.requested"
+
+
+def event_type(topic: str) -> str:
+    """The CloudEvents type of the only message that may be on a topic."""
+    return f"com.chaossymphony.{topic}.v1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where everything is; read from the environment."""
+
+    bootstrap_servers: str
+    topic_prefix: str
+    group: str
+    database: str
+    max_batch: int
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        return cls(
+            bootstrap_servers=os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
+            topic_prefix=os.environ.get("TOPIC_PREFIX", ""),
+            group=os.environ.get("GROUP_ID", "python-shipping"),
+            database=os.environ.get("DATABASE_PATH", "shipments.sqlite"),
+            max_batch=int(os.environ.get("MAX_BATCH", "500")),
+        )
+
+
+class Poison(Exception):
+    """A message that can never be processed, however often it is tried."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a saga, with what its answer must repeat."""
+
+    topic: str
+    id: str
+    saga: uuid.UUID
+    step: str
+    order_id: str
+    traceparent: str | None
+    value: dict
+
+
+def decode(topic: str, message: Message) -> Command:
+    """Reads a command, or says why it never can be one."""
+    try:
+        headers = {name: value.decode() for name, value in message.headers() or [] if value is not None}
+        key = (message.key() or b"").decode()
+    except UnicodeDecodeError as error:
+        raise Poison("invalid-header", str(error)) from error
+    for name in ("ce_id", "ce_type", "ce_subject", "ce_sagaid", "ce_step"):
+        if not headers.get(name):
+            raise Poison("missing-header", f"the header {name} is missing")
+    if headers["ce_type"] != event_type(topic):
+        raise Poison("unexpected-type", f"{headers['ce_type']} is not the type of {topic}")
+    try:
+        value = json.loads(message.value() or b"")
+        order_id = value["orderId"]
+        if topic == SCHEDULE and not isinstance(value["country"], str):
+            raise TypeError("country is not text")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Poison("invalid-json", f"{type(error).__name__}: {error}") from error
+    if not key == headers["ce_subject"] == order_id:
+        raise Poison("subject-mismatch", f"key {key!r}, subject {headers['ce_subject']!r}, order {order_id!r}")
+    try:
+        saga = uuid.UUID(headers["ce_sagaid"])
+        uuid.UUID(order_id)
+    except ValueError as error:
+        raise Poison("invalid-header", str(error)) from error
+    return Command(topic, headers["ce_id"], saga, headers["ce_step"], order_id, headers.get("traceparent"), value)
+
+
+class Shipments:
+    """The shipments of all orders: one row an order, which is also what makes a repetition harmless."""
+
+    def __init__(self, path: str):
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.connection.row_factory = sqlite3.Row
+        # A commit is on the disk before the next line runs: what was answered survives a crash.
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute("PRAGMA synchronous = FULL")
+        self.connection.execute(
+            """CREATE TABLE IF NOT EXISTS shipments (
+                order_id      TEXT PRIMARY KEY,
+                state         TEXT NOT NULL CHECK (state IN ('SCHEDULED', 'FAILED', 'CANCELLED', 'REFUSED')),
+                shipment_id   TEXT,
+                tracking_code TEXT,
+                reason        TEXT,
+                answered_at   TEXT NOT NULL,
+                undone_at     TEXT,
+                CHECK ((state IN ('SCHEDULED', 'CANCELLED')) = (shipment_id IS NOT NULL)),
+                CHECK (state NOT IN ('CANCELLED', 'REFUSED') OR undone_at IS NOT NULL)
+            ) STRICT"""
+        )
+
+    @contextmanager
+    def transaction(self):
+        """Everything inside happens, or nothing."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+
+    def schedule(self, order_id: str, country: str) -> sqlite3.Row:
+        """Books once. Finds the row of an earlier booking, or the tombstone of an undo that came first."""
+        served = country not in NOT_SERVED
+        self.connection.execute(
+            """INSERT INTO shipments (order_id, state, shipment_id, tracking_code, reason, answered_at)
+               VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
+            (
+                order_id,
+                "SCHEDULED" if served else "FAILED",
+                str(uuid.uuid5(uuid.UUID(order_id), "shipment")) if served else None,
+                f"PY{uuid.uuid5(uuid.UUID(order_id), 'tracking code').hex[:12].upper()}" if served else None,
+                None if served else f"country {country} is not served",
+                now(),
+            ),
+        )
+        return self.stored(order_id)
+
+    def cancel(self, order_id: str) -> sqlite3.Row:
+        """Cancels once. Without a booking it leaves a tombstone, which refuses the booking that comes later."""
+        self.connection.execute(
+            """INSERT INTO shipments (order_id, state, answered_at, undone_at) VALUES (:order, 'REFUSED', :now, :now)
+               ON CONFLICT DO UPDATE SET
+                   state = CASE state WHEN 'SCHEDULED' THEN 'CANCELLED' ELSE state END, undone_at = :now
+               WHERE undone_at IS NULL""",
+            {"order": order_id, "now": now()},
+        )
+        return self.stored(order_id)
+
+    def stored(self, order_id: str) -> sqlite3.Row:
+        return self.connection.execute("SELECT * FROM shipments WHERE order_id = ?", (order_id,)).fetchone()
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def answer(command: Command, shipments: Shipments) -> dict:
+    """Applies a command and makes its answer from the stored row alone: the same row gives the same bytes."""
+    if command.topic == CANCEL:
+        row = shipments.cancel(command.order_id)
+        topic, direction, time = "shipping.cancelled", "undo", row["undone_at"]
+        value = {"orderId": command.order_id}
+    else:
+        row = shipments.schedule(command.order_id, command.value["country"])
+        direction, time = "do", row["answered_at"]
+        if row["shipment_id"] is not None:  # the answer stays what it was, also after the undo
+            topic = "shipping.scheduled"
+            value = {
+                "orderId": command.order_id,
+                "shipmentId": row["shipment_id"],
+                "carrier": CARRIER,
+                "trackingCode": row["tracking_code"],
+            }
+        else:
+            topic = "shipping.failed"
+            reason = row["reason"] or "shipment refused: it was cancelled before it was booked"
+            value = {"orderId": command.order_id, "reason": reason}
+    headers = {
+        "ce_specversion": "1.0",
+        # No attempt number and no randomness: what is sent again is the same message.
+        "ce_id": str(uuid.uuid5(command.saga, f"{command.step}/{direction}/reply")),
+        "ce_type": event_type(topic),
+        "ce_source": SOURCE,
+        "ce_subject": command.order_id,
+        "ce_time": time,
+        "ce_sagaid": str(command.saga),
+        "ce_step": command.step,
+        "ce_causationid": command.id,
+        "content-type": "application/json",
+    }
+    if command.traceparent:
+        headers["traceparent"] = command.traceparent
+    payload = json.dumps(value, separators=(",", ":")).encode()
+    return {"topic": topic, "key": command.order_id.encode(), "value": payload, "headers": list(headers.items())}
+
+
+def dead_letter(topic: str, message: Message, poison: Poison, group: str) -> dict:
+    """The message as it came, with its cause in text headers."""
+    cause = {
+        "dlq-topic": topic,
+        "dlq-partition": str(message.partition()),
+        "dlq-offset": str(message.offset()),
+        "dlq-timestamp": str(message.timestamp()[1]),
+        "dlq-consumer-group": group,
+        "dlq-reason": poison.reason,
+        "dlq-error": str(poison)[:2000],
+        "dlq-attempts": "1",
+        "dlq-first-failed-at": now(),
+    }
+    headers = (message.headers() or []) + list(cause.items())
+    return {"topic": f"{topic}.dlq", "key": message.key(), "value": message.value(), "headers": headers}
+
+
+class Participant:
+    """Batches in, one transaction, answers out, offsets last."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.stopping = False
+        self.shipments = Shipments(settings.database)
+        client = {"bootstrap.servers": settings.bootstrap_servers}
+        self.producer = Producer(
+            # The partitioner of every client of the platform: one order is on one partition number everywhere.
+            client | {"acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 1}
+        )
+        self.consumer = Consumer(
+            client
+            | {
+                "group.id": settings.topic_prefix + settings.group,
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "partition.assignment.strategy": "range",
+                "session.timeout.ms": 6000,
+            }
+        )
+
+    def run(self) -> None:
+        topics = [self.settings.topic_prefix + topic for topic in (SCHEDULE, CANCEL)]
+        self.consumer.subscribe(topics, on_assign=lambda _, owned: log.info("owns %d partitions", len(owned)))
+        try:
+            while not self.stopping:
+                messages = self.poll()
+                if messages:
+                    self.handle(messages)
+        finally:
+            self.consumer.close()
+
+    def poll(self) -> list[Message]:
+        """Whatever is ready: waits for the first message, never for more."""
+        first = self.consumer.poll(1.0)
+        if first is None:
+            return []
+        messages = []
+        for message in [first, *self.consumer.consume(self.settings.max_batch - 1, timeout=0)]:
+            if message.error() is None:
+                messages.append(message)
+            else:
+                log.warning("kafka: %s", message.error())
+        return messages
+
+    def handle(self, messages: list[Message]) -> None:
+        outgoing = []
+        with self.shipments.transaction():
+            for message in messages:
+                topic = message.topic().removeprefix(self.settings.topic_prefix)
+                try:
+                    outgoing.append(answer(decode(topic, message), self.shipments))
+                except Poison as poison:
+                    log.error("%s[%d]@%d: %s", topic, message.partition(), message.offset(), poison)
+                    outgoing.append(dead_letter(topic, message, poison, self.settings.group))
+        self.publish(outgoing)
+        self.commit(messages)
+
+    def publish(self, outgoing: list[dict]) -> None:
+        """Returns when every message was acknowledged; sends those again that were not."""
+        while outgoing:
+            failed = []
+            for message in outgoing:
+                prefixed = message | {"topic": self.settings.topic_prefix + message["topic"]}
+
+                def delivered(error, _, message=message):
+                    if error is not None:
+                        log.warning("not acknowledged, sending again: %s", error)
+                        failed.append(message)
+
+                while True:
+                    try:
+                        self.producer.produce(**prefixed, on_delivery=delivered)
+                        break
+                    except BufferError:
+                        self.producer.poll(0.1)
+            self.producer.flush()
+            outgoing = failed
+
+    def commit(self, messages: list[Message]) -> None:
+        next_offsets = {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
+        try:
+            offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in next_offsets.items()]
+            self.consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            # The partitions went to another member, which gets the messages again: no harm, they are duplicates.
+            log.warning("offsets were not committed: %s", error)
+
+    def stop(self, *_) -> None:
+        self.stopping = True
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    participant = Participant(Settings.from_environment())
+    signal.signal(signal.SIGTERM, participant.stop)
+    signal.signal(signal.SIGINT, participant.stop)
+    participant.run()
+
+
+if __name__ == "__main__":
+    main()
