@@ -3,6 +3,7 @@
 
 mod audit;
 mod commands;
+mod contracts;
 mod counts;
 mod crashes;
 mod failpoints;
@@ -12,5 +13,6 @@ mod participant;
 mod poison;
 mod rewind;
 mod slow;
+mod stacks;
 mod stand;
 mod trace;

@@ -2,8 +2,8 @@
 
 use sqlx::{Executor, PgPool, SqlSafeStr};
 
-/// Prepares every statement against the migrated database behind `pool`: names, types, and the grants of the
-/// pool's role are then right.
+/// Prepares every statement against the migrated database behind `pool`: names and types are then right. Grants
+/// are not: PostgreSQL checks those when a statement runs, which the services' own tests do as their role.
 ///
 /// # Panics
 /// Names every statement that PostgreSQL refuses, with its reason.

@@ -215,8 +215,7 @@ impl Definitions {
         }
         for row in sqlx::query(LOAD_DEFINITIONS).bind(&missing).fetch_all(&self.pool).await? {
             let (id, body): (i32, String) = (row.try_get("id")?, row.try_get("body")?);
-            let definition =
-                Definition::from_json(&body).map_err(|source| DefinitionError::Invalid { id, source })?;
+            let definition = Definition::from_json(&body).map_err(|source| DefinitionError::Invalid { id, source })?;
             found.insert(id, Arc::new(definition));
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);

@@ -90,8 +90,9 @@ pub(crate) fn actor(headers: &HeaderMap) -> Result<String, Problem> {
     let actor = value.to_str().map(str::trim).unwrap_or_default();
     if actor.is_empty() || actor.len() > MAX_ACTOR {
         let detail = format!("must be 1 to {MAX_ACTOR} visible ASCII characters");
-        return Err(Problem::bad_request(format!("X-Actor {detail}"))
-            .errors(vec![FieldError::parameter("X-Actor", detail)]));
+        return Err(
+            Problem::bad_request(format!("X-Actor {detail}")).errors(vec![FieldError::parameter("X-Actor", detail)])
+        );
     }
     Ok(actor.to_owned())
 }

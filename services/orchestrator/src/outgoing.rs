@@ -11,6 +11,7 @@ const SOURCE: &str = "/chaos-symphony/orchestrator";
 /// gives the same bytes.
 pub(crate) fn outgoing(saga: Uuid, message: Message, trace: Option<&str>) -> Outgoing {
     let subject = saga.to_string();
+    let payload = message.payload();
     Outgoing {
         topic: message.topic,
         key: subject.clone(),
@@ -23,6 +24,6 @@ pub(crate) fn outgoing(saga: Uuid, message: Message, trace: Option<&str>) -> Out
         step: message.step,
         causation_id: None,
         traceparent: trace.map(str::to_owned),
-        payload: serde_json::to_vec(&message.data).expect("a JSON value has string keys only"),
+        payload,
     }
 }

@@ -25,6 +25,9 @@ pub struct Args {
     fast: bool,
 }
 
+/// Tests that run at the same time, on however many cores.
+const MOST_AT_ONCE: usize = 4;
+
 /// One part of the run.
 #[derive(Debug, Serialize)]
 struct Stage {
@@ -104,6 +107,11 @@ async fn integration(runner: &Runner) -> anyhow::Result<bool> {
 
     let mut tests = cargo(every);
     tests.arg("--no-fail-fast").env("SYMPHONY_TEST_SERVERS", &description);
+    // A test may run all services: more at once than this would measure the servers, whatever the machine.
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        tests.env("RUST_TEST_THREADS", cores.min(MOST_AT_ONCE).to_string());
+    }
     let passed = runner.run(tests).await;
     running.stop().await;
     passed

@@ -176,6 +176,9 @@ impl<H: BatchHandler> Consumer<H> {
         let consumer: BaseConsumer<GroupContext> = client::consumer(config, self.group)
             .create_with_context(context)
             .map_err(|source| ClientError::new(format!("create the consumer of {}", self.group), source))?;
+        let observer: BaseConsumer = client::base(config, self.group)
+            .create()
+            .map_err(|source| ClientError::new(format!("create the observer of {}", self.group), source))?;
         let names: Vec<String> = self.topics.iter().map(|topic| config.topic(&topic.name)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         consumer.subscribe(&names).map_err(|source| ClientError::new(format!("subscribe {}", self.group), source))?;
@@ -199,8 +202,17 @@ impl<H: BatchHandler> Consumer<H> {
         let deferred =
             self.topics.iter().filter(|topic| topic.deferred).map(|topic| config.topic(&topic.name)).collect();
         let runtime = tokio::runtime::Handle::current();
-        let looping =
-            Loop::new(consumer, shared, Arc::new(batches), deferred, self.gate, self.timers, runtime, shutdown);
+        let looping = Loop::new(
+            consumer,
+            observer,
+            shared,
+            Arc::new(batches),
+            deferred,
+            self.gate,
+            self.timers,
+            runtime,
+            shutdown,
+        );
         let stopped = tokio::task::spawn_blocking(move || {
             looping.run();
             health.send_replace(ConsumerHealth::Stopped);

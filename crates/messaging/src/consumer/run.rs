@@ -29,6 +29,9 @@ const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// The one loop of a consumer; it runs on a thread of its own and is the only one to touch the client.
 pub(super) struct Loop<H> {
     pub(super) consumer: BaseConsumer<GroupContext>,
+    /// Asks the broker questions on a connection of its own: on the consumer's, each would wait behind a
+    /// fetch that the broker holds for up to half a second.
+    pub(super) observer: BaseConsumer,
     pub(super) shared: Arc<Shared>,
     pub(super) batches: Arc<Batches<H>>,
     pub(super) deferred: HashSet<String>,
@@ -52,6 +55,7 @@ impl<H: BatchHandler> Loop<H> {
     #[expect(clippy::too_many_arguments, reason = "called once, from the builder whose fields these are")]
     pub(super) fn new(
         consumer: BaseConsumer<GroupContext>,
+        observer: BaseConsumer,
         shared: Arc<Shared>,
         batches: Arc<Batches<H>>,
         deferred: HashSet<String>,
@@ -62,6 +66,7 @@ impl<H: BatchHandler> Loop<H> {
     ) -> Self {
         Loop {
             consumer,
+            observer,
             shared,
             batches,
             deferred,
@@ -150,7 +155,7 @@ impl<H: BatchHandler> Loop<H> {
             }
             Some(asked) if asked.elapsed() >= INTERVAL => {
                 self.shared.brokers_down.store(false, Ordering::Relaxed);
-                let answered = self.consumer.fetch_metadata(Some("__consumer_offsets"), PATIENCE).is_ok();
+                let answered = self.observer.fetch_metadata(Some("__consumer_offsets"), PATIENCE).is_ok();
                 self.asked_for_brokers = (!answered).then(Instant::now);
                 if answered {
                     tracing::info!(consumer.group = group, "a broker is back");

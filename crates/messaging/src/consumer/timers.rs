@@ -80,7 +80,7 @@ impl<H: BatchHandler> Loop<H> {
         };
         let mut ends = HashMap::with_capacity(owned.len());
         for partition in owned {
-            let (low, end) = self.consumer.fetch_watermarks(&partition.0, partition.1, BROKER_TIMEOUT)?;
+            let (low, end) = self.observer.fetch_watermarks(&partition.0, partition.1, BROKER_TIMEOUT)?;
             let start = match committed.get(&partition) {
                 Some(Offset::Offset(committed)) => *committed,
                 _ => low,

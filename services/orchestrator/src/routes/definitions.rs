@@ -80,8 +80,7 @@ pub(crate) async fn show_definition(
     ApiPath(name): ApiPath<String>,
 ) -> Result<Json<DefinitionDetail>, Problem> {
     let rows = sqlx::query(LIST_DEFINITIONS).bind(&name).fetch_all(&api.pool).await?;
-    let history =
-        rows.iter().map(|row| DefinitionSummary::from_row(&api, row)).collect::<Result<Vec<_>, _>>()?;
+    let history = rows.iter().map(|row| DefinitionSummary::from_row(&api, row)).collect::<Result<Vec<_>, _>>()?;
     let shown = history.iter().position(|summary| summary.current).unwrap_or(0);
     let summary = history
         .get(shown)

@@ -148,8 +148,7 @@ pub(crate) async fn show_saga(State(api): State<Api>, ApiPath(id): ApiPath<Uuid>
     let stored = snapshot.sagas.remove(&id).ok_or_else(|| Problem::not_found(format!("there is no saga {id}")))?;
     let definition = api.definitions.one(stored.definition_id).await?;
     let saga = stored.saga;
-    let rows =
-        sqlx::query(SHOW_TIMELINE).bind(id).bind(version_column(saga.version)).fetch_all(&api.pool).await?;
+    let rows = sqlx::query(SHOW_TIMELINE).bind(id).bind(version_column(saga.version)).fetch_all(&api.pool).await?;
     Ok(Json(SagaDetail {
         saga_id: id,
         definition: definition.name().to_owned(),

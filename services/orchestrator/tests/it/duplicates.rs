@@ -54,8 +54,10 @@ async fn no_command_follows_its_undo_and_a_late_reply_changes_nothing() {
     // The participant was slow: it did the step after all, and its trigger is delivered again.
     trip.answer(saga, "hotel.reserved", "hotel", json!({"room": 12})).await;
     trip.env.send(booked(saga)).await;
-    wait_until("the late reply is counted", SOON, async || metric(&orchestrator, "saga_ignored_replies_total").await > 0.0)
-        .await;
+    wait_until("the late reply is counted", SOON, async || {
+        metric(&orchestrator, "saga_ignored_replies_total").await > 0.0
+    })
+    .await;
     trip.confirm(saga, "hotel.cancelled", "hotel").await;
     trip.awaits("trip.cancelled", saga, 1).await;
     assert_eq!(trip.messages("hotel.requested", saga).await.len(), asked);

@@ -29,7 +29,10 @@ async fn a_saga_asks_one_step_after_the_other_and_shows_its_path() {
     assert_eq!(end.id, saga::ids::end_event_id(saga, "trip.completed", 3));
 
     let shown = trip.show(&orchestrator, saga).await;
-    assert_eq!((&shown["state"], &shown["version"], &shown["definition"]), (&json!("COMPLETED"), &json!(3), &json!("trip")));
+    assert_eq!(
+        (&shown["state"], &shown["version"], &shown["definition"]),
+        (&json!("COMPLETED"), &json!(3), &json!("trip"))
+    );
     assert_eq!(shown["subject"], saga.to_string());
     assert_eq!(shown["steps"][1]["output"], json!({"seat": "4a"}));
     let types: Vec<_> = shown["timeline"].as_array().expect("a list").iter().map(|entry| &entry["type"]).collect();
@@ -68,7 +71,8 @@ async fn pages_of_the_list_hold_every_saga_once_the_newest_first() {
     let orchestrator = trip.orchestrator(&[]).await;
     let mut booked = trip.book_many(5).await;
     let pool = trip.pool();
-    wait_until("all have started", Duration::from_secs(30), async || crate::trip::count(&pool, "saga").await == 5).await;
+    wait_until("all have started", Duration::from_secs(30), async || crate::trip::count(&pool, "saga").await == 5)
+        .await;
     for state in ["", "&state=RUNNING"] {
         let mut listed = Vec::new();
         let mut cursor = String::new();

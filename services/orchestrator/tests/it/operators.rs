@@ -88,10 +88,8 @@ async fn every_act_is_audited_and_so_is_every_refusal() {
         .fetch_all(&trip.pool())
         .await
         .expect("the audit");
-    let acts: Vec<(String, String, String, Option<String>, Option<String>, i32)> = rows
-        .iter()
-        .map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5)))
-        .collect();
+    let acts: Vec<(String, String, String, Option<String>, Option<String>, i32)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5))).collect();
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(
         acts,

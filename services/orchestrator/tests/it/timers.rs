@@ -52,8 +52,10 @@ async fn backlog_is_not_lateness() {
     trip.env.send_all(&replies).await;
     let pool = trip.pool();
     let late = "SELECT count(*) = 50 FROM saga_timer WHERE due_at < now()";
-    wait_until("every deadline has passed", SOON, async || sqlx::query_scalar(late).fetch_one(&pool).await.expect("a count"))
-        .await;
+    wait_until("every deadline has passed", SOON, async || {
+        sqlx::query_scalar(late).fetch_one(&pool).await.expect("a count")
+    })
+    .await;
     orchestrator.start().await;
     for saga in &sagas {
         trip.awaits("flight.requested", *saga, 1).await;
@@ -79,7 +81,10 @@ async fn timers_fire_only_on_the_owner_of_their_partition() {
 }
 
 async fn due(trip: &Trip) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM saga_timer WHERE due_at IS NOT NULL").fetch_one(&trip.pool()).await.expect("a count")
+    sqlx::query_scalar("SELECT count(*) FROM saga_timer WHERE due_at IS NOT NULL")
+        .fetch_one(&trip.pool())
+        .await
+        .expect("a count")
 }
 
 async fn sent(trip: &Trip, saga: Uuid) -> [usize; 3] {

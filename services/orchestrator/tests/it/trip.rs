@@ -189,7 +189,13 @@ impl Trip {
     }
 
     /// POST of a verb by an operator.
-    pub async fn act(&self, orchestrator: &Process, saga: Uuid, verb: &str, body: Option<Value>) -> Option<(u16, Value)> {
+    pub async fn act(
+        &self,
+        orchestrator: &Process,
+        saga: Uuid,
+        verb: &str,
+        body: Option<Value>,
+    ) -> Option<(u16, Value)> {
         let url = format!("{}/api/sagas/{saga}/{verb}", orchestrator.url());
         let mut request = self.client.post(url).header("X-Actor", "ada");
         if let Some(body) = body {
@@ -298,7 +304,10 @@ pub async fn unfinished(pool: &PgPool) -> i64 {
 
 /// Rows of `table`.
 pub async fn count(pool: &PgPool, table: &str) -> i64 {
-    sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"))).fetch_one(pool).await.expect("a count")
+    sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}")))
+        .fetch_one(pool)
+        .await
+        .expect("a count")
 }
 
 /// The types of a saga's timeline, in order.
@@ -309,7 +318,8 @@ pub async fn path(pool: &PgPool, saga: Uuid) -> Vec<String> {
 
 /// A metric's value, summed over its labels.
 pub async fn metric(orchestrator: &Process, name: &str) -> f64 {
-    let text = reqwest::get(format!("{}/metrics", orchestrator.url())).await.expect("an answer").text().await.expect("text");
+    let text =
+        reqwest::get(format!("{}/metrics", orchestrator.url())).await.expect("an answer").text().await.expect("text");
     let samples: BTreeMap<&str, f64> = text
         .lines()
         .filter(|line| !line.starts_with('#'))

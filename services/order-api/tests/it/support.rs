@@ -145,7 +145,7 @@ impl Link {
 }
 
 async fn carry(mut client: TcpStream, server: String, mut traffic: watch::Receiver<Traffic>) {
-    if *traffic.borrow() == Traffic::Cut {
+    if *traffic.borrow_and_update() == Traffic::Cut {
         return;
     }
     let Ok(mut server) = TcpStream::connect(server).await else { return };

@@ -1,0 +1,232 @@
+//! `up`, `down` and what lies between, each test on a stack of its own.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A stack takes a gigabyte: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const SERVERS: [&str; 3] = ["postgres", "kafka", "connect"];
+const SERVICES: [&str; 6] =
+    ["order-api", "orchestrator", "payment-svc", "inventory-svc", "shipping-svc", "notification-svc"];
+
+/// A data directory with the commands on it. What still runs is ended with it.
+struct Stack {
+    folder: TempDir,
+}
+
+impl Stack {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Runs `symphony` to its end. Its output is read to the end too, which comes only when nobody holds it.
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_symphony"));
+        command.args(arguments).arg("--data-dir").arg(self.data()).stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
+    #[track_caller]
+    fn succeed(&self, arguments: &[&str]) -> Output {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        output
+    }
+
+    fn components(&self) -> Vec<Value> {
+        let state: Value = serde_json::from_slice(&self.succeed(&["status", "--json"]).stdout).unwrap();
+        state["components"].as_array().unwrap().clone()
+    }
+
+    fn component(&self, name: &str) -> Value {
+        self.components().into_iter().find(|component| component["name"] == name).unwrap()
+    }
+
+    fn pids(&self) -> Vec<u64> {
+        self.components().iter().map(|component| component["pid"].as_u64().unwrap()).collect()
+    }
+
+    fn ports(&self) -> Vec<u16> {
+        self.components().iter().map(port).collect()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if self.data().exists() {
+            self.run(&["down", "--wipe"]);
+        }
+    }
+}
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn port(component: &Value) -> u16 {
+    let url = component["url"].as_str().unwrap();
+    url.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+fn runs(pid: u64) -> bool {
+    Path::new(&format!("/proc/{pid}/exe")).exists() && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+}
+
+fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[track_caller]
+fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < limit, "{what}: not within {} s", limit.as_secs());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    started.elapsed()
+}
+
+/// Holds a port if nobody does yet.
+fn take(port: u16) -> Option<TcpListener> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+        bound => Some(bound.unwrap()),
+    }
+}
+
+#[test]
+fn two_stacks_run_side_by_side_with_the_usual_ports_taken_and_leave_nothing() {
+    let _alone = alone();
+    let usual = [8081, 9092, 54_321];
+    let _taken: Vec<_> = usual.into_iter().filter_map(take).collect();
+    let (first, second) = (Stack::new(), Stack::new());
+    let said = stderr(&first.succeed(&["up", "--detach"]));
+    assert!(said.contains("port 54321 is taken"), "{said}");
+    second.succeed(&["up", "--detach"]);
+
+    for stack in [&first, &second] {
+        let components = stack.components();
+        let names: Vec<_> = components.iter().map(|component| component["name"].as_str().unwrap()).collect();
+        assert_eq!(names, [SERVERS.as_slice(), &SERVICES].concat());
+        assert!(components.iter().all(|component| component["state"] == "ready"), "{components:#?}");
+        assert!(components.iter().all(|component| component["memoryBytes"].as_u64().unwrap() > 1_000_000));
+    }
+    let ports = [first.ports(), second.ports()].concat();
+    assert!(ports.iter().all(|port| listens(*port) && !usual.contains(port)), "{ports:?}");
+
+    let pids = [first.pids(), second.pids()].concat();
+    let again = first.succeed(&["up", "--detach"]);
+    assert!(stderr(&again).contains("runs already"));
+    assert_eq!([first.pids(), second.pids()].concat(), pids);
+
+    first.succeed(&["down"]);
+    second.succeed(&["down", "--wipe"]);
+    assert_eq!(pids.iter().find(|pid| runs(**pid)), None);
+    assert_eq!(ports.iter().find(|port| listens(**port)), None);
+    assert!(!second.data().exists());
+    assert!(first.components().iter().all(|component| component["state"] == "stopped"));
+
+    let started = Instant::now();
+    first.succeed(&["up", "--detach"]);
+    assert!(started.elapsed() < Duration::from_secs(20), "the second start took {:?}", started.elapsed());
+}
+
+#[test]
+fn a_killed_component_comes_back_and_a_stopped_one_does_not() {
+    let _alone = alone();
+    let stack = Stack::new();
+    stack.succeed(&["up", "--detach"]);
+
+    for name in ["payment-svc", "connect", "kafka", "postgres"] {
+        let before = stack.component(name)["pid"].as_u64().unwrap();
+        stack.succeed(&["kill", name]);
+        let is_new = || stack.component(name)["pid"].as_u64().is_some_and(|pid| pid != before);
+        let took = until("the next process", Duration::from_secs(10), is_new);
+        assert!(took < Duration::from_secs(1) || name == "postgres", "{name} was started again after {took:?}");
+        until("readiness", Duration::from_secs(60), || stack.component(name)["state"] == "ready");
+        assert_eq!(stack.component(name)["restarts"], 1);
+    }
+
+    stack.succeed(&["stop", "notification-svc"]);
+    let stopped = stack.component("notification-svc");
+    assert_eq!((&stopped["state"], &stopped["pid"]), (&Value::from("stopped"), &Value::Null));
+    // Long enough for a restart, had one been due.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(stack.component("notification-svc"), stopped);
+    stack.succeed(&["start", "notification-svc"]);
+    assert_eq!(stack.component("notification-svc")["state"], "ready");
+
+    stack.succeed(&["scale", "payment-svc", "3"]);
+    let instances = || -> Vec<(u64, String)> {
+        let all = stack.components().into_iter().filter(|component| component["name"] == "payment-svc");
+        all.map(|one| (one["instance"].as_u64().unwrap(), one["state"].as_str().unwrap().to_owned())).collect()
+    };
+    let ready = |number| (number, "ready".to_owned());
+    assert_eq!(instances(), [ready(1), ready(2), ready(3)]);
+    stack.succeed(&["stop", "payment-svc/2"]);
+    assert_eq!(instances(), [ready(1), (2, "stopped".into()), ready(3)]);
+    stack.succeed(&["restart", "payment-svc"]);
+    assert_eq!(instances(), [ready(1), ready(2), ready(3)]);
+    stack.succeed(&["scale", "payment-svc", "1"]);
+    assert_eq!(instances(), [ready(1)]);
+    assert!(!stack.succeed(&["logs", "payment-svc", "-n", "5"]).stdout.is_empty());
+
+    let unknown = stack.run(&["stop", "payments"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(stderr(&unknown).contains("payment-svc"), "the names that exist are told");
+    assert_eq!(stack.run(&["kill", "kafka", "--signal", "NONE"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_killed_supervisor_takes_everything_along_and_the_next_up_goes_on() {
+    let _alone = alone();
+    let stack = Stack::new();
+    stack.succeed(&["up", "--detach"]);
+    let pids = stack.pids();
+    let state: Value = serde_json::from_slice(&std::fs::read(stack.data().join("state.json")).unwrap()).unwrap();
+    let supervisor = state["supervisor"]["pid"].as_i64().unwrap();
+    let supervisor = nix::unistd::Pid::from_raw(i32::try_from(supervisor).unwrap());
+    nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGKILL).unwrap();
+    until("the end of all", Duration::from_secs(10), || !pids.iter().any(|pid| runs(*pid)));
+
+    assert!(stack.components().iter().all(|component| component["state"] == "stopped"));
+    stack.succeed(&["up", "--detach"]);
+    assert!(stack.components().iter().all(|component| component["state"] == "ready"));
+}
+
+#[test]
+fn a_start_that_fails_says_what_it_waited_for_and_leaves_nothing_running() {
+    let _alone = alone();
+    let stack = Stack::new();
+    stack.succeed(&["up", "--detach", "--servers-only"]);
+    stack.succeed(&["down"]);
+    let cluster = match std::fs::read_to_string(stack.data().join("postgres-location")) {
+        Ok(elsewhere) => PathBuf::from(elsewhere),
+        Err(_) => stack.data().join("postgres"),
+    };
+    std::fs::write(cluster.join("PG_VERSION"), "9\n").unwrap();
+
+    let failed = stack.run(&["up", "--detach"]);
+    assert_eq!(failed.status.code(), Some(1));
+    let said = stderr(&failed);
+    assert!(said.contains("a connection to PostgreSQL"), "{said}");
+    assert!(said.contains("not compatible with this version"), "the end of the log is shown: {said}");
+    assert!(stack.components().iter().all(|component| component["pid"].is_null()));
+    assert!(stack.run(&["down"]).status.success());
+}
