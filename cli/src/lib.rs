@@ -1,9 +1,11 @@
 //! The `symphony` command: one file a command in [`commands`].
 
+#[macro_use]
+mod output;
+
 pub mod api;
 pub mod audit;
 pub mod commands;
-mod output;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -44,11 +46,17 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
         Ok(code) => code,
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {

@@ -1,9 +1,23 @@
-//! How a stack's state is printed.
+//! What commands print.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 use comfy_table::{Table, presets};
 use stack::supervisor::state::{ComponentState, Kind, State};
+
+/// Like `println!` in a function that returns a `Result`; see [`line`].
+macro_rules! outln {
+    ($($argument:tt)*) => {
+        $crate::output::line(format_args!($($argument)*))?
+    };
+}
+
+/// Prints a line of data. Unlike `println!` it fails, and does not panic, when nobody reads on
+/// (`symphony status | head -1`); `main` then ends quietly.
+pub(crate) fn line(text: impl std::fmt::Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}
 
 /// The state as JSON, as it is in `state.json`.
 pub(crate) fn json(state: &State) -> anyhow::Result<String> {

@@ -61,7 +61,7 @@ pub async fn run(_args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
 
 fn print(checks: &[Check], json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "checks": checks }))?);
+        outln!("{}", serde_json::to_string_pretty(&serde_json::json!({ "checks": checks }))?);
         return Ok(());
     }
     let mut table = Table::new();
@@ -74,7 +74,7 @@ fn print(checks: &[Check], json: bool) -> anyhow::Result<()> {
         };
         table.add_row([verdict, &check.name, &check.detail]);
     }
-    println!("{}", table.trim_fmt());
+    outln!("{}", table.trim_fmt());
     Ok(())
 }
 

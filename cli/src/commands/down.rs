@@ -48,7 +48,7 @@ async fn end_supervisor(context: &Context) -> anyhow::Result<()> {
         if let Some(client) = Client::send(&context.data, &Request::Down).await? {
             let state = client.finish(|text| eprintln!("{text}")).await?;
             if context.json {
-                println!("{}", output::json(&state)?);
+                outln!("{}", output::json(&state)?);
             }
             return Ok(());
         }

@@ -132,9 +132,9 @@ impl std::fmt::Display for Summary {
 pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode> {
     let summary = load(args, api).await?;
     if json {
-        println!("{}", serde_json::to_string(&summary)?);
+        outln!("{}", serde_json::to_string(&summary)?);
     } else {
-        println!("{summary}");
+        outln!("{summary}");
     }
     Ok(if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -52,18 +52,23 @@ pub struct Args {
 pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode> {
     let order = place(args, api).await?;
     if !args.watch {
-        print(json, &json!({ "orderId": order, "status": "PENDING" }), &format!("{order} PENDING"));
+        print(json, &json!({ "orderId": order, "status": "PENDING" }), &format!("{order} PENDING"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let end = watch(api, order, json).await?;
     let status = end["status"].as_str().unwrap_or_default().to_owned();
     let reason = end["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
-    print(json, &end, &format!("{order} {status}{reason}"));
+    print(json, &end, &format!("{order} {status}{reason}"))?;
     Ok(if status == "PARKED" { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn print(json: bool, value: &Value, text: &str) {
-    if json { println!("{value}") } else { println!("{text}") }
+fn print(json: bool, value: &Value, text: &str) -> anyhow::Result<()> {
+    if json {
+        outln!("{value}")
+    } else {
+        outln!("{text}")
+    }
+    Ok(())
 }
 
 async fn place(args: &Args, api: &Api) -> anyhow::Result<Uuid> {

@@ -61,18 +61,18 @@ pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode>
             query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
             let page = api.get("orchestrator", "/api/sagas", &query).await?;
             if json {
-                println!("{page}");
+                outln!("{page}");
             } else {
-                list(&page);
+                list(&page)?;
             }
             Ok(ExitCode::SUCCESS)
         }
         Command::Show { id } => {
             let saga = api.get("orchestrator", &format!("/api/sagas/{id}"), &[]).await?;
             if json {
-                println!("{saga}");
+                outln!("{saga}");
             } else {
-                show(&saga);
+                show(&saga)?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -94,34 +94,36 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn list(page: &Value) {
+fn list(page: &Value) -> anyhow::Result<()> {
     let mut rows = table(&["SAGA", "DEFINITION", "STATE", "VERSION", "REASON"]);
     for saga in page["items"].as_array().into_iter().flatten() {
         rows.add_row(["sagaId", "definition", "state", "version", "reason"].map(|name| text(&saga[name])));
     }
-    println!("{rows}");
+    outln!("{rows}");
     if let Some(cursor) = page["nextCursor"].as_str() {
         eprintln!("more with --cursor {cursor}");
     }
+    Ok(())
 }
 
-fn show(saga: &Value) {
-    println!("saga        {}", text(&saga["sagaId"]));
-    println!("definition  {} ({})", text(&saga["definition"]), text(&saga["digest"]));
-    println!("state       {} at version {}", text(&saga["state"]), text(&saga["version"]));
+fn show(saga: &Value) -> anyhow::Result<()> {
+    outln!("saga        {}", text(&saga["sagaId"]));
+    outln!("definition  {} ({})", text(&saga["definition"]), text(&saga["digest"]));
+    outln!("state       {} at version {}", text(&saga["state"]), text(&saga["version"]));
     if saga["reason"].is_string() {
-        println!("reason      {}", text(&saga["reason"]));
+        outln!("reason      {}", text(&saga["reason"]));
     }
     let mut steps = table(&["STEP", "STATE", "ATTEMPTS", "DEADLINE", "OUTPUT"]);
     for step in saga["steps"].as_array().into_iter().flatten() {
         steps.add_row(["name", "state", "attempts", "deadline", "output"].map(|name| text(&step[name])));
     }
-    println!("\n{steps}\n");
+    outln!("\n{steps}\n");
     let mut timeline = table(&["VERSION", "AT", "TYPE", "STEP", "MESSAGE", "DETAIL"]);
     for entry in saga["timeline"].as_array().into_iter().flatten() {
         timeline.add_row(["version", "at", "type", "step", "messageId", "detail"].map(|name| text(&entry[name])));
     }
-    println!("{timeline}");
+    outln!("{timeline}");
+    Ok(())
 }
 
 /// Tells everything that is wrong with the files, as `file:line:column: message` with a hint.
@@ -130,24 +132,24 @@ fn check(files: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
     for file in files {
         let yaml = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
         match saga::Definition::parse(&yaml, &file.display().to_string()) {
-            Ok(definition) if !json => told(file, &definition),
+            Ok(definition) if !json => told(file, &definition)?,
             Ok(_) => {}
             Err(found) => diagnostics.extend(found),
         }
     }
     if json {
-        println!("{}", json!({ "diagnostics": diagnostics }));
+        outln!("{}", json!({ "diagnostics": diagnostics }));
     } else {
         for diagnostic in &diagnostics {
-            println!("{diagnostic}");
+            outln!("{diagnostic}");
         }
     }
     Ok(if diagnostics.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn told(file: &Path, definition: &saga::Definition) {
+fn told(file: &Path, definition: &saga::Definition) -> anyhow::Result<()> {
     let steps: Vec<&str> = definition.steps().iter().map(|step| step.name.as_str()).collect();
-    println!(
+    outln!(
         "{}: ok: {} version {}, steps {}, digest {}",
         file.display(),
         definition.name(),
@@ -155,4 +157,5 @@ fn told(file: &Path, definition: &saga::Definition) {
         steps.join(", "),
         &definition.digest()[..12]
     );
+    Ok(())
 }

@@ -11,9 +11,9 @@ pub struct Args {}
 
 pub async fn run(_args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     match supervisor::state(&context.data).await? {
-        Some(state) if context.json => println!("{}", output::json(&state)?),
-        Some(state) => println!("{}", output::table(&state)),
-        None if context.json => println!(r#"{{"stack":"stopped","components":[]}}"#),
+        Some(state) if context.json => outln!("{}", output::json(&state)?),
+        Some(state) => outln!("{}", output::table(&state)),
+        None if context.json => outln!(r#"{{"stack":"stopped","components":[]}}"#),
         None => eprintln!("no stack was ever started in {}", context.data.root().display()),
     }
     Ok(ExitCode::SUCCESS)

@@ -65,10 +65,8 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         if stay {
             return;
         }
-        match output::json(state) {
-            Ok(text) if json => println!("{text}"),
-            _ => println!("{}", output::table(state)),
-        }
+        // Nobody may be reading; that is no reason to end the stack.
+        let _ = show(json, state);
         eprintln!("all is ready; Ctrl-C stops it");
     };
     supervisor::run(lock, options, Report::new(|line| eprintln!("{line}")), ready).await?;
@@ -81,7 +79,7 @@ async fn already_runs(context: &Context) -> anyhow::Result<ExitCode> {
         match state(&context.data).await? {
             Some(state) if state.stack == StackState::Ready => {
                 eprintln!("the stack runs already (process {})", state.supervisor.pid);
-                show(context, &state)?;
+                show(context.json, &state)?;
                 return Ok(ExitCode::SUCCESS);
             }
             Some(state) if state.stack != StackState::Starting => {
@@ -92,11 +90,11 @@ async fn already_runs(context: &Context) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn show(context: &Context, state: &State) -> anyhow::Result<()> {
-    if context.json {
-        println!("{}", output::json(state)?)
+fn show(json: bool, state: &State) -> anyhow::Result<()> {
+    if json {
+        outln!("{}", output::json(state)?)
     } else {
-        println!("{}", output::table(state))
+        outln!("{}", output::table(state))
     }
     Ok(())
 }
@@ -125,7 +123,7 @@ async fn detach(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
             && state.stack == StackState::Ready
         {
             report.print_new()?;
-            show(context, &state)?;
+            show(context.json, &state)?;
             eprintln!("all is ready and stays so; symphony down stops it");
             return Ok(ExitCode::SUCCESS);
         }

@@ -94,3 +94,8 @@ async fn every_statement_prepares_with_the_rights_of_the_service() {
     env.create_database("inventory").await;
     testkit::assert_statements_prepare(&env.role_pool("inventory"), inventory_svc::STATEMENTS).await;
 }
+
+#[test]
+fn the_committed_openapi_document_is_that_of_the_routes() {
+    testkit::assert_openapi_is_committed("inventory-svc");
+}

@@ -98,3 +98,8 @@ async fn what_cannot_be_sent_is_a_dead_letter_and_its_neighbours_are_sent() {
     assert_eq!(list("?cursor=seven").await["status"], 400);
     assert_eq!(list("?orderId=seven").await["status"], 400);
 }
+
+#[test]
+fn the_committed_openapi_document_is_that_of_the_routes() {
+    testkit::assert_openapi_is_committed("notification-svc");
+}

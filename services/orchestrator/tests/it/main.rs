@@ -11,3 +11,8 @@ mod poison;
 mod replicas;
 mod timers;
 mod trip;
+
+#[test]
+fn the_committed_openapi_document_is_that_of_the_routes() {
+    testkit::assert_openapi_is_committed("orchestrator");
+}

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use sqlx::{PgPool, Postgres, Transaction};
 use testkit::{Env, order, wait_until};
 
-use crate::support::{Answer, Link, Traffic, get, hold_inserts, post, post_with_key, request, rows, waiting_inserts};
+use crate::support::{Answer, Link, Traffic, count, get, post, post_with_key, request, rows};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -37,6 +38,22 @@ async fn a_database_that_is_down_is_a_503_until_it_is_back() {
     assert_eq!(rows(&env.pool("orders")).await, (2, 2, 2));
 }
 
+/// Holds back every order in the middle of its insert, when the statement has been sent for good. (A lock on the table
+/// would hold it back while it is prepared.)
+async fn hold_rows(pool: &PgPool) -> Transaction<'static, Postgres> {
+    sqlx::raw_sql(
+        "CREATE FUNCTION wait_for_the_test() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END';
+         CREATE TRIGGER wait_for_the_test BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION wait_for_the_test();",
+    )
+    .execute(pool)
+    .await
+    .expect("a trigger");
+    let mut lock = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT pg_advisory_xact_lock(1)").execute(&mut *lock).await.expect("the lock");
+    lock
+}
+
 #[tokio::test]
 async fn an_outcome_that_is_unknown_is_a_503_and_the_same_key_finds_the_order() {
     let env = Env::new("orders").await;
@@ -44,16 +61,18 @@ async fn an_outcome_that_is_unknown_is_a_503_and_the_same_key_finds_the_order() 
     let settings = [("DATABASE_URL", &*link.url(&env)), ("WRITER_TIMEOUT_MS", "3000")];
     let service = env.start_service("order-api", &settings).await;
     let pool = env.pool("orders");
-    let lock = hold_inserts(&pool).await;
+    let lock = hold_rows(&pool).await;
     let asked = tokio::spawn(request(&service, Some("key"), &order()).send());
-    wait_until("the order is being inserted", PATIENCE, async || waiting_inserts(&pool).await == 1).await;
+    let waiting = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+                    WHERE datname = current_database() AND NOT granted AND locktype = 'advisory'";
+    wait_until("the order is being inserted", PATIENCE, async || count(&pool, waiting).await == 1).await;
     link.set(Traffic::LosesAnswers);
     lock.rollback().await.expect("the lock is released");
 
     let unknown = Answer::of(asked.await.expect("no panic").expect("an answer")).await;
     assert_eq!((unknown.status, unknown.problem()), (503, "unavailable"));
     assert!(unknown.says_when_to_retry());
-    assert_eq!(rows(&pool).await, (1, 1, 1), "the order is durable all the same");
+    wait_until("the order is durable all the same", PATIENCE, async || rows(&pool).await == (1, 1, 1)).await;
 
     // The connections that lost an answer are of no use any more.
     link.set(Traffic::Cut);
