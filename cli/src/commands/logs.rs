@@ -34,14 +34,16 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
         printed => printed.with_context(|| path.display().to_string())?,
     };
-    while args.follow {
+    if !args.follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         end = match print_from(&path, end) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
             printed => printed.with_context(|| path.display().to_string())?,
         };
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn find(data: &DataDir, name: &str) -> anyhow::Result<PathBuf> {
@@ -65,8 +67,8 @@ fn print_existing(path: &Path, lines: Option<usize>) -> io::Result<u64> {
     let mut bytes = Vec::new();
     File::open(path)?.read_to_end(&mut bytes)?;
     let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let breaks = text.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(index, _)| index + 1);
-    let start = if lines == 0 { bytes.len() } else { breaks.skip(lines - 1).next().unwrap_or(0) };
+    let mut breaks = text.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(index, _)| index + 1);
+    let start = if lines == 0 { bytes.len() } else { breaks.nth(lines - 1).unwrap_or(0) };
     let mut stdout = io::stdout().lock();
     stdout.write_all(&bytes[start..])?;
     stdout.flush()?;

@@ -64,9 +64,9 @@ pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode>
 
 fn print(json: bool, value: &Value, text: &str) -> anyhow::Result<()> {
     if json {
-        outln!("{value}")
+        outln!("{value}");
     } else {
-        outln!("{text}")
+        outln!("{text}");
     }
     Ok(())
 }

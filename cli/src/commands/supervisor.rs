@@ -23,9 +23,9 @@ pub(super) async fn ask(data: &DataDir, request: &Request) -> anyhow::Result<Sta
 pub(super) async fn change(context: &Context, request: &Request, done: &str) -> anyhow::Result<()> {
     let state = ask(&context.data, request).await?;
     if context.json {
-        outln!("{}", output::json(&state)?)
+        outln!("{}", output::json(&state)?);
     } else {
-        eprintln!("{done}")
+        eprintln!("{done}");
     }
     Ok(())
 }

@@ -92,9 +92,9 @@ async fn already_runs(context: &Context) -> anyhow::Result<ExitCode> {
 
 fn show(json: bool, state: &State) -> anyhow::Result<()> {
     if json {
-        outln!("{}", output::json(state)?)
+        outln!("{}", output::json(state)?);
     } else {
-        outln!("{}", output::table(state))
+        outln!("{}", output::table(state));
     }
     Ok(())
 }

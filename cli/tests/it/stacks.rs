@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ struct Stack {
 
 impl Stack {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
     fn data(&self) -> PathBuf {
@@ -35,7 +35,7 @@ impl Stack {
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_symphony"));
         command.args(arguments).arg("--data-dir").arg(self.data()).stdin(Stdio::null());
-        command.output().unwrap()
+        command.output().expect("the program under test")
     }
 
     #[track_caller]
@@ -46,16 +46,16 @@ impl Stack {
     }
 
     fn components(&self) -> Vec<Value> {
-        let state: Value = serde_json::from_slice(&self.succeed(&["status", "--json"]).stdout).unwrap();
-        state["components"].as_array().unwrap().clone()
+        let state: Value = serde_json::from_slice(&self.succeed(&["status", "--json"]).stdout).expect("JSON");
+        state["components"].as_array().expect("a list").clone()
     }
 
     fn component(&self, name: &str) -> Value {
-        self.components().into_iter().find(|component| component["name"] == name).unwrap()
+        self.components().into_iter().find(|component| component["name"] == name).expect("a component")
     }
 
     fn pids(&self) -> Vec<u64> {
-        self.components().iter().map(|component| component["pid"].as_u64().unwrap()).collect()
+        self.components().iter().map(|component| component["pid"].as_u64().expect("a process")).collect()
     }
 
     fn ports(&self) -> Vec<u16> {
@@ -80,12 +80,13 @@ fn stderr(output: &Output) -> String {
 }
 
 fn port(component: &Value) -> u16 {
-    let url = component["url"].as_str().unwrap();
-    url.rsplit(':').next().unwrap().parse().unwrap()
+    let url = component["url"].as_str().expect("a URL");
+    url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
 }
 
 fn runs(pid: u64) -> bool {
-    Path::new(&format!("/proc/{pid}/exe")).exists() && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+    // A zombie has no program any more.
+    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
 
 fn listens(port: u16) -> bool {
@@ -106,7 +107,7 @@ fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Du
 fn take(port: u16) -> Option<TcpListener> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => None,
-        bound => Some(bound.unwrap()),
+        bound => Some(bound.expect("a port to hold")),
     }
 }
 

@@ -47,9 +47,11 @@ pub(crate) fn producer(config: &KafkaConfig, client_id: &str) -> ClientConfig {
         .set("linger.ms", config.linger_ms.to_string())
         .set("message.timeout.ms", config.message_timeout_ms.to_string())
         .set("batch.size", "1000000")
-        // A dead letter is the original message plus its cause in headers, so it may exceed the broker's
-        // 1 MB default; the dead letter topics allow 2 MB.
-        .set("message.max.bytes", "2097152")
+        // A dead letter carries whatever arrived, plus its cause. What arrived compressed can be many times
+        // the size that a topic allows, so letters are compressed too; the broker checks the compressed size
+        // (2 MB on dead letter topics), librdkafka the size before.
+        .set("compression.type", "lz4")
+        .set("message.max.bytes", "100000000")
         .set("queue.buffering.max.messages", "200000");
     client
 }

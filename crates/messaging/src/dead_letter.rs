@@ -2,7 +2,7 @@
 //! its cause in `dlq-*` headers, so that nothing that was sent is ever lost.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Headers, OwnedHeaders};
 
 use crate::producer::WireMessage;
 use crate::{KafkaConfig, Record};
@@ -26,6 +26,26 @@ pub(crate) struct Cause {
 
 /// A header's size is bounded, so that a letter always fits its topic.
 const MAX_ERROR_CHARACTERS: usize = 2_000;
+
+/// So much of the value stays in a letter that its topic refuses whole.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// The last resort for a letter that even its topic refuses as too large: the start of the value, without the
+/// original headers. `dlq-topic`, `dlq-partition` and `dlq-offset` say where the original is while it is retained.
+pub(crate) fn shorten(letter: &mut WireMessage) {
+    let size = letter.payload.as_ref().map_or(0, Vec::len);
+    let mut headers = OwnedHeaders::new();
+    for header in letter.headers.iter().filter(|header| header.key.starts_with("dlq-")) {
+        headers = headers.insert(header);
+    }
+    letter.headers = headers.insert(Header { key: "dlq-truncated-from", value: Some(&size.to_string()) });
+    if let Some(payload) = &mut letter.payload {
+        payload.truncate(KEPT_BYTES);
+    }
+    if let Some(key) = &mut letter.key {
+        key.truncate(KEPT_BYTES);
+    }
+}
 
 pub(crate) fn letter(config: &KafkaConfig, group: &str, record: &Record, cause: &Cause) -> WireMessage {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 9);

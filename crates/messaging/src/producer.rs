@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::client::{self, ClientError};
-use crate::{KafkaConfig, Outgoing, failpoint, metrics, watchdog};
+use crate::{KafkaConfig, Outgoing, dead_letter, failpoint, metrics, watchdog};
 
 /// Publishing stopped before every acknowledgement was there: the partitions were revoked or the service
 /// stops. What was sent may still arrive; whoever owns the partitions next sends it again.
@@ -110,11 +110,27 @@ impl Producer {
         Ok(())
     }
 
-    pub(crate) async fn publish_wire(
+    /// Publishes dead letters. One that its topic refuses as too large is shortened rather than lost.
+    pub(crate) async fn publish_letters(
         &self,
-        messages: &[WireMessage],
+        letters: &mut [WireMessage],
         cancel: &CancellationToken,
     ) -> Result<(), Cancelled> {
+        for letter in letters {
+            let alone = std::slice::from_mut(letter);
+            // One by one: an error names no message, and letters are rare.
+            if let Err(error) = self.publish_once(alone, cancel).await? {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+                    tracing::error!(topic = alone[0].topic, "a dead letter is too large for its topic: it is cut");
+                    alone.iter_mut().for_each(dead_letter::shorten);
+                }
+                self.publish_wire(alone, cancel).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish_wire(&self, messages: &[WireMessage], cancel: &CancellationToken) -> Result<(), Cancelled> {
         let mut backoff = Backoff::new();
         let mut reported = false;
         while !messages.is_empty() {

@@ -155,8 +155,12 @@ impl Process {
 
     /// Kills it as a crash would (SIGKILL) and waits until it is gone.
     pub async fn kill9(&self) {
-        self.signal(Signal::SIGKILL);
-        self.wait_exit(STOPPED_WITHIN).await;
+        // Taken first: whoever starts it again meanwhile starts another child.
+        let Some(mut child) = self.lock().child.take() else { return };
+        // Fails only when it has ended already.
+        drop(child.kill());
+        let gone = wait_for(STOPPED_WITHIN, async || child.try_wait().expect("the state of a child"));
+        assert!(gone.await.is_some(), "{} survives SIGKILL", self.name);
     }
 
     /// Stops it where it is (SIGSTOP): its connections stay open and it answers nothing.

@@ -63,7 +63,7 @@ impl BatchHandler for Notifier {
         let customers: Vec<&str> = ends.values().map(|ended| ended.customer_id.as_str()).collect();
         let texts: Vec<String> = ends.values().map(|ended| text(ended)).collect();
 
-        failpoint::hit("before-commit", GROUP);
+        failpoint::hit("in-transaction", GROUP);
         let sent: Vec<(Uuid, String, String, String)> =
             sqlx::query_as(NOTIFY).bind(orders).bind(kinds).bind(customers).bind(texts).fetch_all(&self.pool).await?;
 

@@ -71,7 +71,7 @@ impl<H: BatchHandler> Batches<H> {
 
         let started = Instant::now();
         self.while_making_progress(async {
-            self.producer.publish_wire(&outcome.letters, cancel).await?;
+            self.producer.publish_letters(&mut outcome.letters, cancel).await?;
             self.producer.publish(&outcome.answers, cancel).await
         })
         .await?;
@@ -80,13 +80,22 @@ impl<H: BatchHandler> Batches<H> {
         Ok(())
     }
 
-    /// Publishing waits for the broker as long as it takes, and that is no hang: librdkafka always answers.
+    /// Publishing waits for the broker as long as it takes. That is no hang, since librdkafka always answers,
+    /// but it is to be seen: after a few seconds the consumer says that it waits.
     pub(super) async fn while_making_progress<T>(&self, work: impl Future<Output = T>) -> T {
+        const NOTICEABLE: u32 = 5;
+        const REMINDER: u32 = 30;
         let mut work = std::pin::pin!(work);
+        let mut waiting = Waiting { batches: self, begun: false };
+        let mut seconds = 0;
         loop {
             match tokio::time::timeout(Duration::from_secs(1), &mut work).await {
                 Ok(done) => return done,
                 Err(_) => self.progress.step(),
+            }
+            seconds += 1;
+            if seconds == NOTICEABLE || seconds % REMINDER == 0 {
+                waiting.begin("the broker does not acknowledge what is published".to_owned());
             }
         }
     }
@@ -175,7 +184,7 @@ impl<H: BatchHandler> Batches<H> {
         cancel: &CancellationToken,
     ) -> Result<Result<Vec<Outgoing>, BoxError>, Cancelled> {
         let mut backoff = Backoff::new();
-        let mut waiting = false;
+        let mut waiting = Waiting { batches: self, begun: false };
         loop {
             if cancel.is_cancelled() {
                 return Err(Cancelled);
@@ -188,8 +197,8 @@ impl<H: BatchHandler> Batches<H> {
                 Ok(Err(HandlerError::Poison(error))) => Err(error),
                 Ok(Err(HandlerError::Retry(error))) => {
                     metrics::RETRIES.with_label_values(&[self.group]).inc();
-                    if !std::mem::replace(&mut waiting, true) {
-                        self.start_waiting(&*error);
+                    if !waiting.begun {
+                        waiting.begin(causes(&*error));
                     }
                     tokio::select! {
                         () = cancel.cancelled() => return Err(Cancelled),
@@ -198,29 +207,8 @@ impl<H: BatchHandler> Batches<H> {
                 }
                 Err(panic) => Err(panic_message(&*panic).into()),
             };
-            if waiting {
-                self.stop_waiting();
-            }
             return Ok(result);
         }
-    }
-
-    fn start_waiting(&self, error: &(dyn std::error::Error + 'static)) {
-        let cause = causes(error);
-        tracing::warn!(
-            consumer.group = self.group,
-            error = cause,
-            "a dependency is unavailable: the batch waits for it"
-        );
-        metrics::WAITING.with_label_values(&[self.group]).set(1);
-        self.health.send_replace(ConsumerHealth::Waiting { cause });
-    }
-
-    fn stop_waiting(&self) {
-        tracing::info!(consumer.group = self.group, "the dependency is back");
-        metrics::WAITING.with_label_values(&[self.group]).set(0);
-        let owned = metrics::OWNED_PARTITIONS.with_label_values(&[self.group]).get();
-        self.health.send_replace(ConsumerHealth::Consuming { partitions: usize::try_from(owned).unwrap_or(0) });
     }
 
     fn bury(&self, record: &Record, cause: &Cause) -> WireMessage {
@@ -235,6 +223,34 @@ impl<H: BatchHandler> Batches<H> {
             "a message cannot be processed: it goes to the dead letters"
         );
         dead_letter::letter(&self.config, self.group, record, cause)
+    }
+}
+
+/// While it lives and has begun, the consumer is seen to wait; however the wait ends, that ends with it.
+struct Waiting<'b, H: BatchHandler> {
+    batches: &'b Batches<H>,
+    begun: bool,
+}
+
+impl<H: BatchHandler> Waiting<'_, H> {
+    fn begin(&mut self, cause: String) {
+        let Batches { group, health, .. } = self.batches;
+        tracing::warn!(consumer.group = group, cause, "a dependency is unavailable: the batch waits for it");
+        metrics::WAITING.with_label_values(&[*group]).set(1);
+        health.send_replace(ConsumerHealth::Waiting { cause });
+        self.begun = true;
+    }
+}
+
+impl<H: BatchHandler> Drop for Waiting<'_, H> {
+    fn drop(&mut self) {
+        if self.begun {
+            let Batches { group, health, .. } = self.batches;
+            tracing::info!(consumer.group = group, "the wait for the dependency is over");
+            metrics::WAITING.with_label_values(&[*group]).set(0);
+            let owned = metrics::OWNED_PARTITIONS.with_label_values(&[*group]).get();
+            health.send_replace(ConsumerHealth::Consuming { partitions: usize::try_from(owned).unwrap_or(0) });
+        }
     }
 }
 

@@ -216,8 +216,13 @@ impl ConsumerContext for GroupContext {
         }
     }
 
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(partitions) = rebalance {
+            // librdkafka keeps a partition paused from one assignment to the next. Whoever paused before the
+            // rebalance pauses again after it, from a state in which nothing is paused.
+            if let Err(error) = consumer.resume(partitions) {
+                tracing::warn!(consumer.group = self.shared.group, %error, "assigned partitions were not resumed");
+            }
             self.shared.assign(listed(partitions));
         }
         self.shared.publish_ownership();

@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How often gate and timers are asked.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
-/// A batch ends at so many bytes of values, so that hostile sizes cannot fill the memory.
+/// A batch ends at so many bytes, so that hostile sizes cannot fill the memory.
 const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// The one loop of a consumer; it runs on a thread of its own and is the only one to touch the client.
@@ -114,7 +114,7 @@ impl<H: BatchHandler> Loop<H> {
         let mut wait = if records.is_empty() { POLL } else { Duration::ZERO };
         while records.len() < self.batches.config.max_batch && bytes < MAX_BATCH_BYTES {
             let Some(record) = self.poll(wait) else { break };
-            bytes += record.payload.as_ref().map_or(0, Vec::len);
+            bytes += record.size();
             records.push(record);
             wait = Duration::ZERO;
         }
@@ -247,7 +247,7 @@ impl<H: BatchHandler> Loop<H> {
             self.shared.abandon();
         }
         if paused_generation.is_some() {
-            // After a rebalance the gate is asked anew, from a state in which nothing is paused.
+            // After a rebalance nothing is paused but by this call, and the gate is asked anew.
             let gated = self.deferred_paused && self.shared.generation() == self.generation;
             let mut resumed = self.shared.owned();
             resumed.retain(|(topic, _)| !(gated && self.deferred.contains(topic)));

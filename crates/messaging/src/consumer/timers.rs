@@ -82,7 +82,8 @@ impl<H: BatchHandler> Loop<H> {
         for partition in owned {
             let (low, end) = self.observer.fetch_watermarks(&partition.0, partition.1, BROKER_TIMEOUT)?;
             let start = match committed.get(&partition) {
-                Some(Offset::Offset(committed)) => *committed,
+                // What was committed may be gone by retention; reading then goes on at the first that is left.
+                Some(Offset::Offset(committed)) => low.max(*committed),
                 _ => low,
             };
             ends.insert(partition, End { end, start });

@@ -129,3 +129,75 @@ async fn starts_pause_while_the_gate_is_closed_and_answers_go_on() {
     member.stop().await;
     assert_eq!(harness.script.values().await.last().map(String::as_str), Some("start"));
 }
+
+/// A batch that takes longer than the loop's patience makes it pause its partitions, and librdkafka keeps a pause
+/// from one assignment to the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_were_paused_for_a_slow_batch_are_read_again_after_a_rebalance() {
+    let harness = Harness::new().await;
+    harness.script.slow.store(800, Ordering::Relaxed);
+    let first = harness.join();
+    harness.send(COMMANDS, &[("a", "a1"), ("b", "b1"), ("c", "c1")]).await;
+    harness.handled(1).await;
+    harness.send(COMMANDS, &[("a", "a2"), ("b", "b2"), ("c", "c2")]).await;
+    let second = harness.join();
+    harness.handled(6).await;
+    // Whoever owns which partition by now, all are still read.
+    let keys: Vec<String> = (0..20).map(|_| harness.key()).collect();
+    let messages: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
+    harness.send(COMMANDS, &messages).await;
+    wait_until("both members read on", LIMIT, async || {
+        let values = harness.script.values().await;
+        keys.iter().all(|key| values.contains(key))
+    })
+    .await;
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_longer_than_the_drain_timeout_gives_its_partitions_up_and_gets_others_to_read() {
+    let harness = Harness::new().await;
+    harness.script.down.store(true, Ordering::Relaxed);
+    let mut first = harness.join();
+    harness.send(COMMANDS, &[("a", "a1"), ("b", "b1"), ("c", "c1"), ("d", "d1")]).await;
+    let waiting = |health: &ConsumerHealth| matches!(health, ConsumerHealth::Waiting { .. });
+    first.handle.health.wait_for(waiting).await.expect("the consumer lives");
+    let mut second = harness.join();
+    let consuming = |health: &ConsumerHealth| !matches!(health, ConsumerHealth::Joining);
+    second.handle.health.wait_for(consuming).await.expect("the consumer lives");
+    harness.script.down.store(false, Ordering::Relaxed);
+    harness.handled(4).await;
+    let ready = |health: &ConsumerHealth| matches!(health, ConsumerHealth::Consuming { .. });
+    first.handle.health.wait_for(ready).await.expect("the consumer lives");
+    second.handle.health.wait_for(ready).await.expect("the consumer lives");
+    harness.send(COMMANDS, &[("a", "a2"), ("b", "b2"), ("c", "c2"), ("d", "d2")]).await;
+    wait_until("all partitions are read on", LIMIT, async || {
+        let values = harness.script.values().await;
+        ["a2", "b2", "c2", "d2"].iter().all(|value| values.iter().any(|handled| handled == value))
+    })
+    .await;
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_that_were_paused_before_a_rebalance_go_on_after_the_gate_opens() {
+    let harness = Harness::new().await;
+    let valve = Arc::new(Valve::default());
+    valve.0.store(true, Ordering::Relaxed);
+    let (gate, other_gate) = (valve.clone(), valve.clone());
+    let first = harness.join_with(|consumer| consumer.gate(gate));
+    harness.send(COMMANDS, &[("a", "warm")]).await;
+    harness.handled(1).await;
+    let mut second = harness.join_with(|consumer| consumer.gate(other_gate));
+    let consuming = |health: &ConsumerHealth| matches!(health, ConsumerHealth::Consuming { .. });
+    second.handle.health.wait_for(consuming).await.expect("the consumer lives");
+    valve.0.store(false, Ordering::Relaxed);
+    let keys: Vec<String> = (0..10).map(|_| harness.key()).collect();
+    let starts: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
+    harness.send(STARTS, &starts).await;
+    harness.handled(11).await;
+    first.stop().await;
+    second.stop().await;
+}

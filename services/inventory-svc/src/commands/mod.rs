@@ -78,7 +78,7 @@ impl BatchHandler for InventoryCommands {
         let done = loop {
             let mut transaction = connection.begin().await?;
             if let Some(done) = work.apply(&mut transaction).await? {
-                failpoint::hit("before-commit", GROUP);
+                failpoint::hit("in-transaction", GROUP);
                 transaction.commit().await?;
                 break done;
             }

@@ -86,14 +86,14 @@ impl BatchHandler for PaymentCommands {
         let (charged, undone);
         if refunds.is_empty() && !charge::any_slow(&charges) {
             // A single statement is its own transaction, in one round trip instead of three.
-            failpoint::hit("before-commit", GROUP);
+            failpoint::hit("in-transaction", GROUP);
             charged = charge::charge(&mut connection, &charges, self.slow_after).await?;
             undone = Vec::new();
         } else {
             let mut transaction = connection.begin().await?;
             charged = charge::charge(&mut transaction, &charges, self.slow_after).await?;
             undone = charge::refund(&mut transaction, &refunds).await?;
-            failpoint::hit("before-commit", GROUP);
+            failpoint::hit("in-transaction", GROUP);
             transaction.commit().await?;
         }
 

@@ -79,14 +79,14 @@ impl BatchHandler for ShippingCommands {
         let (scheduled, undone);
         if cancels.is_empty() {
             // A single statement is its own transaction, in one round trip instead of three.
-            failpoint::hit("before-commit", GROUP);
+            failpoint::hit("in-transaction", GROUP);
             scheduled = schedule::schedule(&mut connection, &bookings).await?;
             undone = Vec::new();
         } else {
             let mut transaction = connection.begin().await?;
             scheduled = schedule::schedule(&mut transaction, &bookings).await?;
             undone = schedule::cancel(&mut transaction, &cancels).await?;
-            failpoint::hit("before-commit", GROUP);
+            failpoint::hit("in-transaction", GROUP);
             transaction.commit().await?;
         }
 
