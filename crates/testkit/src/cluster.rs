@@ -121,8 +121,9 @@ impl Cluster<'_> {
         for process in self.all() {
             process.terminate();
         }
+        // Only waits: a second signal would mean "at once".
         for process in self.all() {
-            process.stop().await;
+            process.wait_stopped().await;
         }
     }
 

@@ -145,6 +145,11 @@ impl Process {
     /// When it is still there after its drain deadline.
     pub async fn stop(&self) -> Option<ExitStatus> {
         self.terminate();
+        self.wait_stopped().await
+    }
+
+    /// Waits until it has stopped, which was asked of it before.
+    pub(crate) async fn wait_stopped(&self) -> Option<ExitStatus> {
         self.wait_exit(STOPPED_WITHIN).await
     }
 

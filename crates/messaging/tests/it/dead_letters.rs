@@ -77,7 +77,7 @@ async fn the_largest_message_that_a_topic_takes_is_buried_whole_and_a_larger_let
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state.to_be_bytes()[0]
     };
-    let incompressible: Vec<u8> = (0..1_047_000).map(|_| noise()).collect();
+    let incompressible: Vec<u8> = (0..1_048_000).map(|_| noise()).collect();
     // On the wire this is a few kilobytes; unpacked it is far more than any topic takes.
     let compressible = vec![b'x'; 5_000_000];
     let large = Outgoing { payload: incompressible.clone(), ..message(COMMANDS, "a", "") };
@@ -89,7 +89,7 @@ async fn the_largest_message_that_a_topic_takes_is_buried_whole_and_a_larger_let
     member.stop().await;
     assert_eq!(harness.committed(COMMANDS).await, 3);
     let whole = letters.iter().find(|letter| letter.payload.as_deref() == Some(incompressible.as_slice()));
-    let cut = letters.iter().find(|letter| letter.header("dlq-truncated-from") == Some("1047000"));
+    let cut = letters.iter().find(|letter| letter.header("dlq-truncated-from") == Some("1048000"));
     // The test's own letter topic has the broker's default size, so the letter with its cause does not fit.
     assert!(whole.is_none() && cut.is_some(), "{:?}", letters.iter().map(headers).collect::<Vec<_>>());
     assert!(letters.iter().any(|letter| letter.payload.as_deref() == Some(compressible.as_slice())));
