@@ -2,6 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use crate::Error;
 
@@ -27,19 +29,52 @@ impl Ports {
     pub const FREE: Self = Self { postgres: 0, kafka: 0, connect: 0 };
 }
 
-/// `wanted` if nobody listens there, else a free port.
-pub fn usable_or_free(wanted: u16) -> Result<u16, Error> {
-    if wanted != 0 && is_free(wanted) { Ok(wanted) } else { free() }
+/// A port that no other stack on this machine takes while this lives.
+///
+/// That nobody listens on a port is no protection: two stacks that start at the same moment both see it free, and
+/// the second would take the first's servers for its own. So a stack also binds a name for each port, which the
+/// kernel gives back when the process dies.
+#[derive(Debug)]
+pub struct Reservation {
+    port: u16,
+    _name: UnixDatagram,
 }
 
-/// A port that nobody listens on. Nothing reserves it: the caller should use it soon.
-pub fn free() -> Result<u16, Error> {
-    let span = u64::from(FREE_RANGE.end - FREE_RANGE.start);
-    let seeds = RandomState::new();
-    (0..1_000_u32)
-        .map(|attempt| FREE_RANGE.start + u16::try_from(seeds.hash_one(attempt) % span).unwrap_or_default())
-        .find(|port| is_free(*port))
-        .ok_or_else(|| Error::Other(format!("no free port found in {FREE_RANGE:?}")))
+impl Reservation {
+    /// Reserves `wanted` if it is free and not reserved, else any other port.
+    pub fn wanted_or_free(wanted: u16) -> Result<Self, Error> {
+        Self::of(wanted).map_or_else(Self::free, Ok)
+    }
+
+    /// Reserves any free port.
+    pub fn free() -> Result<Self, Error> {
+        let span = u64::from(FREE_RANGE.end - FREE_RANGE.start);
+        let seeds = RandomState::new();
+        (0..1_000_u32)
+            .map(|attempt| FREE_RANGE.start + u16::try_from(seeds.hash_one(attempt) % span).unwrap_or_default())
+            .find_map(Self::of)
+            .ok_or_else(|| Error::Other(format!("no free port found in {FREE_RANGE:?}")))
+    }
+
+    /// Reserves this port, if it is free and not reserved.
+    pub fn of(port: u16) -> Option<Self> {
+        let address = SocketAddr::from_abstract_name(format!("chaos-symphony/port/{port}")).ok()?;
+        let name = UnixDatagram::bind_addr(&address).ok()?;
+        (port != 0 && is_free(port)).then_some(Self { port, _name: name })
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Fails if another program listens on the port all the same.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if is_free(self.port) {
+            return Ok(());
+        }
+        Err(Error::Other(format!("port {} is taken by another program", self.port)))
+    }
 }
 
 /// Whether a server could listen on this port of the loopback interface.
@@ -55,11 +90,21 @@ mod tests {
     fn a_taken_port_is_replaced_by_a_free_one() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let other = usable_or_free(port).unwrap();
-        assert_ne!(other, port);
-        assert!(is_free(other));
+        let other = Reservation::wanted_or_free(port).unwrap();
+        assert_ne!(other.port(), port);
+        assert!(is_free(other.port()));
         drop(taken);
-        assert_eq!(usable_or_free(port).unwrap(), port);
+        assert_eq!(Reservation::wanted_or_free(port).unwrap().port(), port);
+    }
+
+    #[test]
+    fn a_reserved_port_is_given_to_nobody_else_until_it_is_given_back() {
+        let first = Reservation::free().unwrap();
+        let port = first.port();
+        assert!(is_free(port), "nobody listens there yet");
+        assert_ne!(Reservation::wanted_or_free(port).unwrap().port(), port);
+        drop(first);
+        assert_eq!(Reservation::wanted_or_free(port).unwrap().port(), port);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::Error;
 use crate::fetch::Files;
 use crate::launch::Launch;
 use crate::layout::{DataDir, create_dir, write_atomically};
+use crate::ports::Reservation;
 use crate::spawn::Program;
 
 const HEAP_MB: u32 = 256;
@@ -20,14 +21,14 @@ pub struct Connect {
     folder: PathBuf,
     log: PathBuf,
     files: Files,
-    port: u16,
+    port: Reservation,
     kafka_port: u16,
     http: reqwest::Client,
 }
 
 impl Connect {
     /// A worker whose REST interface listens on `port`, of the broker on `kafka_port`.
-    pub fn new(data: &DataDir, files: &Files, port: u16, kafka_port: u16) -> Self {
+    pub fn new(data: &DataDir, files: &Files, port: Reservation, kafka_port: u16) -> Self {
         let http = reqwest::Client::new();
         Self { folder: data.connect(), log: data.log("connect"), files: files.clone(), port, kafka_port, http }
     }
@@ -37,7 +38,7 @@ impl Connect {
     }
 
     fn properties(&self) -> String {
-        let Self { port, kafka_port, .. } = self;
+        let (port, kafka_port) = (self.port.port(), self.kafka_port);
         let plugins = self.files.connect_plugins();
         let plugins = plugins.display();
         format!(
@@ -88,7 +89,8 @@ impl Launch for Connect {
     async fn prepare(&self) -> Result<(), Error> {
         create_dir(&self.folder)?;
         java::write_logging(&self.folder)?;
-        write_atomically(&self.configuration(), self.properties().as_bytes())
+        write_atomically(&self.configuration(), self.properties().as_bytes())?;
+        self.port.check()
     }
 
     fn program(&self) -> Result<Program, Error> {
@@ -116,7 +118,7 @@ impl Launch for Connect {
     }
 
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.port.port())
     }
 
     fn log(&self) -> &Path {

@@ -9,11 +9,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::sys::signal::Signal;
 
 use super::{java, kafka_probe};
+use crate::Error;
 use crate::fetch::{Files, run};
 use crate::launch::Launch;
 use crate::layout::{DataDir, create_dir, write_atomically};
+use crate::ports::Reservation;
 use crate::spawn::Program;
-use crate::{Error, ports};
 
 const HEAP_MB: u32 = 512;
 
@@ -22,13 +23,16 @@ pub struct Kafka {
     folder: PathBuf,
     log: PathBuf,
     files: Files,
-    port: u16,
+    port: Reservation,
+    /// Only the node itself uses it.
+    controller_port: Reservation,
 }
 
 impl Kafka {
     /// A broker that listens on `port`.
-    pub fn new(data: &DataDir, files: &Files, port: u16) -> Self {
-        Self { folder: data.kafka(), log: data.log("kafka"), files: files.clone(), port }
+    pub fn new(data: &DataDir, files: &Files, port: Reservation) -> Result<Self, Error> {
+        let controller_port = Reservation::free()?;
+        Ok(Self { folder: data.kafka(), log: data.log("kafka"), files: files.clone(), port, controller_port })
     }
 
     fn configuration(&self) -> PathBuf {
@@ -39,8 +43,8 @@ impl Kafka {
         self.folder.join("data")
     }
 
-    fn properties(&self, controller_port: u16) -> String {
-        let Self { port, .. } = self;
+    fn properties(&self) -> String {
+        let (port, controller_port) = (self.port.port(), self.controller_port.port());
         let data = self.data();
         let data = data.display();
         format!(
@@ -111,9 +115,9 @@ impl Launch for Kafka {
     async fn prepare(&self) -> Result<(), Error> {
         create_dir(&self.folder)?;
         java::write_logging(&self.folder)?;
-        // Only the node itself uses the controller's port, so any will do.
-        write_atomically(&self.configuration(), self.properties(ports::free()?).as_bytes())?;
-        self.format().await
+        write_atomically(&self.configuration(), self.properties().as_bytes())?;
+        self.format().await?;
+        self.port.check()
     }
 
     fn program(&self) -> Result<Program, Error> {
@@ -122,11 +126,11 @@ impl Launch for Kafka {
     }
 
     fn waits_for(&self) -> String {
-        format!("an answer of the broker at 127.0.0.1:{}", self.port)
+        format!("an answer of the broker at 127.0.0.1:{}", self.port.port())
     }
 
     async fn is_ready(&self) -> bool {
-        kafka_probe::answers(self.port).await.is_ok()
+        kafka_probe::answers(self.port.port()).await.is_ok()
     }
 
     fn patience(&self) -> Duration {
@@ -138,7 +142,7 @@ impl Launch for Kafka {
     }
 
     fn url(&self) -> String {
-        format!("kafka://127.0.0.1:{}", self.port)
+        format!("kafka://127.0.0.1:{}", self.port.port())
     }
 
     fn log(&self) -> &Path {

@@ -21,7 +21,7 @@ pub(crate) use postgres_files::wipe_outside;
 use crate::fetch::Files;
 use crate::launch::{self, Launch};
 use crate::layout::DataDir;
-use crate::ports::{self, Ports};
+use crate::ports::{Ports, Reservation};
 use crate::{Error, fetch};
 
 /// Where the three servers are reached.
@@ -64,15 +64,14 @@ pub struct Servers {
 impl Servers {
     /// Servers on the wanted ports, or on free ones where a wanted port is taken or 0.
     pub fn new(data: &DataDir, files: &Files, wanted: Ports) -> Result<Self, Error> {
-        let ports = Ports {
-            postgres: ports::usable_or_free(wanted.postgres)?,
-            kafka: ports::usable_or_free(wanted.kafka)?,
-            connect: ports::usable_or_free(wanted.connect)?,
-        };
+        let postgres = Reservation::wanted_or_free(wanted.postgres)?;
+        let kafka = Reservation::wanted_or_free(wanted.kafka)?;
+        let connect = Reservation::wanted_or_free(wanted.connect)?;
+        let ports = Ports { postgres: postgres.port(), kafka: kafka.port(), connect: connect.port() };
         Ok(Self {
-            postgres: Arc::new(Postgres::new(data, files, ports.postgres)?),
-            kafka: Arc::new(Kafka::new(data, files, ports.kafka)),
-            connect: Arc::new(Connect::new(data, files, ports.connect, ports.kafka)),
+            postgres: Arc::new(Postgres::new(data, files, postgres)?),
+            kafka: Arc::new(Kafka::new(data, files, kafka)?),
+            connect: Arc::new(Connect::new(data, files, connect, ports.kafka)),
             endpoints: Endpoints { ports },
         })
     }

@@ -13,6 +13,7 @@ use crate::Error;
 use crate::fetch::{Files, run};
 use crate::launch::Launch;
 use crate::layout::DataDir;
+use crate::ports::Reservation;
 use crate::process::{self, ProcessId};
 use crate::spawn::Program;
 
@@ -50,12 +51,12 @@ pub struct Postgres {
     files: Files,
     places: PostgresFiles,
     log: PathBuf,
-    port: u16,
+    port: Reservation,
 }
 
 impl Postgres {
     /// A cluster that listens on `port`.
-    pub fn new(data: &DataDir, files: &Files, port: u16) -> Result<Self, Error> {
+    pub fn new(data: &DataDir, files: &Files, port: Reservation) -> Result<Self, Error> {
         let places = PostgresFiles::decide(data, files)?;
         Ok(Self { data_dir: data.clone(), files: files.clone(), places, log: data.log("postgres"), port })
     }
@@ -126,13 +127,14 @@ impl Launch for Postgres {
     async fn prepare(&self) -> Result<(), Error> {
         self.places.place(&self.data_dir, &self.files).await?;
         self.initialise().await?;
-        self.clear_remains().await
+        self.clear_remains().await?;
+        self.port.check()
     }
 
     fn program(&self) -> Result<Program, Error> {
         let mut program = Program::new(self.binary("postgres"), &self.log).argument("-D").argument(&self.places.data);
         program.user.clone_from(&self.places.user);
-        program = program.argument("-c").argument(format!("port={}", self.port));
+        program = program.argument("-c").argument(format!("port={}", self.port.port()));
         for (name, value) in SETTINGS {
             program = program.argument("-c").argument(format!("{name}={value}"));
         }
@@ -140,11 +142,12 @@ impl Launch for Postgres {
     }
 
     fn waits_for(&self) -> String {
-        format!("a connection to PostgreSQL at 127.0.0.1:{}", self.port)
+        format!("a connection to PostgreSQL at 127.0.0.1:{}", self.port.port())
     }
 
     async fn is_ready(&self) -> bool {
-        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(self.port).username("postgres");
+        let options =
+            PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(self.port.port()).username("postgres");
         match options.database("postgres").connect().await {
             Ok(connection) => connection.close().await.is_ok(),
             Err(_) => false,
@@ -162,7 +165,7 @@ impl Launch for Postgres {
     }
 
     fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}", self.port)
+        format!("postgres://postgres@127.0.0.1:{}", self.port.port())
     }
 
     fn log(&self) -> &Path {
