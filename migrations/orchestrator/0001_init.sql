@@ -13,7 +13,9 @@ CREATE TABLE definition (
 );
 
 -- One narrow row a saga, updated in place. Every update must stay on its page (HOT), so:
--- no index on a column that changes, and most of each page is kept free for the new versions of its rows.
+-- no index on a column that changes, and most of each page is kept free. Sagas that start in one batch lie on one page
+-- and tend to move in one batch, so at the worst a page holds two versions of all its rows at once: 14 rows of 205
+-- bytes when they start, of 255 when they end.
 CREATE TABLE saga (
     id            uuid        PRIMARY KEY,
     -- The partition of its messages, the same for every topic.
@@ -29,7 +31,7 @@ CREATE TABLE saga (
     steps         json        NOT NULL,
     started_at    timestamptz NOT NULL,
     updated_at    timestamptz NOT NULL
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
+) WITH (fillfactor = 35, autovacuum_vacuum_scale_factor = 0.02);
 
 -- Every transition of every saga, versions 1..n without a gap. Append-only.
 CREATE TABLE saga_timeline (

@@ -9,12 +9,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use messaging::{Due, Fired, HandlerError, Outgoing, Timers, async_trait};
+use messaging::{BoxError, Due, Fired, HandlerError, Outgoing, Timers, async_trait, is_unavailable};
 use saga::{Definition, Input, Saga, SagaState, TimelineEntry, Verdict};
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
-use crate::definitions::Definitions;
+use crate::definitions::{DefinitionError, Definitions};
 use crate::fold::{count_transitions, is_in_flight};
 use crate::gate::InFlight;
 use crate::handler::CONFLICT_RETRIES;
@@ -53,12 +53,12 @@ ORDER BY s.id"
 pub(crate) const SETTLE_TIMERS: &str = "
 WITH moved AS (
     UPDATE saga_timer t
-    SET due_at = n.due_at, emit = false
-    FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[]) AS n (saga_id, version, due_at)
+    SET due_at = n.due_at, emit = n.emit
+    FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::boolean[]) AS n (saga_id, version, due_at, emit)
     WHERE t.saga_id = n.saga_id AND t.version = n.version
 )
 DELETE FROM saga_timer t
-USING unnest($4::uuid[], $5::integer[]) AS n (saga_id, version)
+USING unnest($5::uuid[], $6::integer[]) AS n (saga_id, version)
 WHERE t.saga_id = n.saga_id AND t.version = n.version
 ";
 
@@ -88,6 +88,11 @@ struct Settlement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Due(DateTime<Utc>),
+    /// Nothing was sent: it is looked at again, and still has to send what it had to.
+    PutOff {
+        until: DateTime<Utc>,
+        emit: bool,
+    },
     Parked,
     Removed,
 }
@@ -107,6 +112,54 @@ struct DueTimer {
     emit: bool,
     version: u32,
     stored: Stored,
+}
+
+/// The timers found due by one look.
+struct DueTimers {
+    /// The database's clock at the look.
+    now: DateTime<Utc>,
+    timers: Vec<DueTimer>,
+    /// Timers of sagas that cannot go on.
+    put_off: HashMap<Uuid, Settlement>,
+    /// More are due than one look takes.
+    more: bool,
+}
+
+impl DueTimers {
+    fn put_off(&mut self, saga: Uuid, version: u32, emit: bool, error: &(dyn std::error::Error + 'static)) {
+        tracing::error!(saga.id = %saga, error, "a timer cannot fire; it is looked at again in a minute");
+        let next = Next::PutOff { until: self.now + LOOK_AGAIN_AT_BROKEN, emit };
+        self.put_off.insert(saga, Settlement { version, next });
+    }
+}
+
+/// Why timers did not fire.
+enum Misfire {
+    /// The database is down: all of them wait.
+    Unavailable(HandlerError),
+    /// Another writer was faster with one of the sagas.
+    Conflict(BoxError),
+    /// One of the sagas cannot go on.
+    Saga(BoxError),
+}
+
+impl From<WriteError> for Misfire {
+    fn from(error: WriteError) -> Self {
+        match error {
+            error @ WriteError::Conflict(_) => Misfire::Conflict(Box::new(error)),
+            WriteError::Database(error) if is_unavailable(&error) => Misfire::Unavailable(error.into()),
+            error @ WriteError::Database(_) => Misfire::Saga(Box::new(error)),
+        }
+    }
+}
+
+impl From<DefinitionError> for Misfire {
+    fn from(error: DefinitionError) -> Self {
+        match error {
+            DefinitionError::Database(error) if is_unavailable(&error) => Misfire::Unavailable(error.into()),
+            error => Misfire::Saga(Box::new(error)),
+        }
+    }
 }
 
 /// What a due timer comes to.
@@ -148,34 +201,36 @@ impl SagaTimers {
         SagaTimers { pool, definitions, in_flight, unsettled: Mutex::default() }
     }
 
-    async fn attempt(
-        &self,
-        partitions: &[i32],
-        cutoff: DateTime<Utc>,
-    ) -> Result<Result<Fired, WriteError>, HandlerError> {
+    async fn load(&self, partitions: &[i32], cutoff: DateTime<Utc>) -> Result<Option<DueTimers>, HandlerError> {
         let rows = sqlx::query(LOAD_DUE).bind(partitions).bind(cutoff).bind(MOST_FIRED).fetch_all(&self.pool).await?;
-        let Some(first) = rows.first() else { return Ok(Ok(Fired::default())) };
+        let Some(first) = rows.first() else { return Ok(None) };
         let now: DateTime<Utc> = first.try_get("now")?;
-        let mut unsettled = HashMap::with_capacity(rows.len());
-        let mut timers = Vec::with_capacity(rows.len());
+        let more = i64::try_from(rows.len()).is_ok_and(|rows| rows >= MOST_FIRED);
+        let mut due = DueTimers { now, timers: Vec::with_capacity(rows.len()), put_off: HashMap::new(), more };
         for row in &rows {
             let id: Uuid = row.try_get("id")?;
             let version = u32::try_from(row.try_get::<i32, _>("timer_version")?).unwrap_or_default();
             match Stored::from_row(id, row) {
-                Ok(stored) => timers.push(DueTimer { emit: row.try_get("emit")?, version, stored }),
+                Ok(stored) => due.timers.push(DueTimer { emit: row.try_get("emit")?, version, stored }),
                 Err(LoadError::Database(error)) => return Err(error.into()),
-                Err(error @ LoadError::Corrupt { .. }) => {
-                    tracing::error!(saga.id = %id, %error, "a timer cannot fire");
-                    unsettled.insert(id, Settlement { version, next: Next::Due(now + LOOK_AGAIN_AT_BROKEN) });
-                }
+                Err(error @ LoadError::Corrupt { .. }) => due.put_off(id, version, row.try_get("emit")?, &error),
             }
         }
+        Ok(Some(due))
+    }
+
+    /// Decides what `timers` come to and writes it in one transaction.
+    async fn shoot_all(
+        &self,
+        timers: &[DueTimer],
+        cutoff: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Shot>, Misfire> {
         let pinned: BTreeSet<i32> = timers.iter().map(|timer| timer.stored.definition_id).collect();
         let definitions = self.definitions.get(pinned).await?;
-
         let mut changes = Changes::default();
         let mut shots = Vec::with_capacity(timers.len());
-        for timer in &timers {
+        for timer in timers {
             let shot = shoot(&definitions[&timer.stored.definition_id], timer, cutoff, now);
             if !shot.entries.is_empty() {
                 changes.advance(&shot.saga, timer.stored.saga.version);
@@ -186,25 +241,31 @@ impl SagaTimers {
             }
             shots.push(shot);
         }
-        if !changes.is_empty()
-            && let Err(error) = changes.write(&self.pool).await
-        {
-            return Ok(Err(error));
+        if !changes.is_empty() {
+            changes.write(&self.pool).await?;
         }
-
-        let mut messages = Vec::new();
-        for (timer, shot) in timers.iter().zip(shots) {
+        for (timer, shot) in timers.iter().zip(&shots) {
             let result = if shot.messages.is_empty() { "moved" } else { "fired" };
             metrics::TIMERS.with_label_values(&[result]).inc();
             count_transitions(&definitions[&timer.stored.definition_id], &shot.saga, &shot.entries);
             let flying = |state: SagaState| i64::from(is_in_flight(state));
             self.in_flight.add(flying(shot.saga.state) - flying(timer.stored.saga.state));
-            unsettled.insert(shot.saga.id, shot.settlement);
-            messages.extend(shot.messages);
         }
-        let receipts = unsettled.keys().copied().collect();
-        *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = unsettled;
-        Ok(Ok(Fired { messages, receipts, more: i64::try_from(rows.len()).is_ok_and(|rows| rows >= MOST_FIRED) }))
+        Ok(shots)
+    }
+
+    /// One by one, so that a saga which cannot go on holds up none of the others: it is looked at again later.
+    async fn shoot_singly(&self, due: &mut DueTimers, cutoff: DateTime<Utc>) -> Result<Vec<Shot>, HandlerError> {
+        let mut shots = Vec::with_capacity(due.timers.len());
+        for timer in std::mem::take(&mut due.timers) {
+            match self.shoot_all(std::slice::from_ref(&timer), cutoff, due.now).await {
+                Ok(shot) => shots.extend(shot),
+                Err(Misfire::Unavailable(error)) => return Err(error),
+                Err(Misfire::Conflict(error)) => due.put_off(timer.stored.saga.id, timer.version, timer.emit, &*error),
+                Err(Misfire::Saga(error)) => due.put_off(timer.stored.saga.id, timer.version, timer.emit, &*error),
+            }
+        }
+        Ok(shots)
     }
 }
 
@@ -217,23 +278,39 @@ impl Timers for SagaTimers {
 
     async fn fire(&self, partitions: &[i32], cutoff: DateTime<Utc>) -> Result<Fired, HandlerError> {
         let mut tries = 0;
-        loop {
-            match self.attempt(partitions, cutoff).await? {
-                Ok(fired) => return Ok(fired),
-                Err(WriteError::Conflict(_)) if tries < CONFLICT_RETRIES => {
+        let (due, shots) = loop {
+            let Some(mut due) = self.load(partitions, cutoff).await? else { return Ok(Fired::default()) };
+            match self.shoot_all(&due.timers, cutoff, due.now).await {
+                Ok(shots) => break (due, shots),
+                Err(Misfire::Unavailable(error)) => return Err(error),
+                // Somebody else moved one of them meanwhile: load again.
+                Err(Misfire::Conflict(_)) if tries < CONFLICT_RETRIES => {
                     metrics::CONFLICTS.inc();
                     tries += 1;
                 }
-                Err(error) => return Err(error.into()),
+                Err(Misfire::Conflict(_) | Misfire::Saga(_)) => {
+                    let shots = self.shoot_singly(&mut due, cutoff).await?;
+                    break (due, shots);
+                }
             }
+        };
+        let mut unsettled = due.put_off;
+        let mut messages = Vec::new();
+        for shot in shots {
+            unsettled.insert(shot.saga.id, shot.settlement);
+            messages.extend(shot.messages);
         }
+        let receipts = unsettled.keys().copied().collect();
+        *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = unsettled;
+        Ok(Fired { messages, receipts, more: due.more })
     }
 
     async fn settle(&self, receipts: &[Uuid]) -> Result<(), HandlerError> {
         if receipts.is_empty() {
             return Ok(());
         }
-        let (mut moved, mut moved_version, mut due_at) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut moved, mut moved_version) = (Vec::new(), Vec::new());
+        let (mut due_at, mut emit) = (Vec::new(), Vec::new());
         let (mut removed, mut removed_version) = (Vec::new(), Vec::new());
         {
             let unsettled = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -241,24 +318,27 @@ impl Timers for SagaTimers {
             receipts.sort_unstable();
             for (id, settlement) in receipts.iter().filter_map(|id| Some((*id, *unsettled.get(id)?))) {
                 let version = version_column(settlement.version);
-                let due = match settlement.next {
+                let (due, emits) = match settlement.next {
                     Next::Removed => {
                         removed.push(id);
                         removed_version.push(version);
                         continue;
                     }
-                    Next::Due(at) => Some(at),
-                    Next::Parked => None,
+                    Next::Due(at) => (Some(at), false),
+                    Next::PutOff { until, emit } => (Some(until), emit),
+                    Next::Parked => (None, false),
                 };
                 moved.push(id);
                 moved_version.push(version);
                 due_at.push(due);
+                emit.push(emits);
             }
         }
         sqlx::query(SETTLE_TIMERS)
             .bind(moved)
             .bind(moved_version)
             .bind(due_at)
+            .bind(emit)
             .bind(removed)
             .bind(removed_version)
             .execute(&self.pool)

@@ -142,3 +142,23 @@ async fn a_reply_leaves_the_timer_alone_and_it_is_moved_when_it_is_early() {
     trip.awaits("flight.requested", saga, 2).await;
     assert_eq!(path(&trip.pool(), saga).await, ["STARTED", "STEP_SUCCEEDED", "STEP_RETRIED"]);
 }
+
+/// A row beyond the saga's version, as a restore gone wrong could leave it, makes every transition of it conflict.
+#[tokio::test]
+async fn a_saga_that_cannot_go_on_holds_up_no_other_timer() {
+    let trip = Trip::new("{ deadline: 2s, attempts: 3, undo: { deadline: 5m, attempts: 2, backoff: 1s } }").await;
+    let _orchestrator = trip.orchestrator(&[]).await;
+    let broken = trip.book().await;
+    trip.awaits("hotel.requested", broken, 1).await;
+    sqlx::query(
+        "INSERT INTO saga_timeline SELECT (jsonb_populate_record(t, '{\"version\":2}')).* \
+         FROM saga_timeline t WHERE saga_id = $1 AND version = 1",
+    )
+    .bind(broken)
+    .execute(&trip.pool())
+    .await
+    .expect("a planted row");
+    let healthy = trip.book().await;
+    trip.awaits("hotel.requested", healthy, 2).await;
+    assert_eq!(trip.messages("hotel.requested", broken).await.len(), 1);
+}
