@@ -78,6 +78,10 @@ async fn the_timer_loop_survives_a_death_at_each_of_its_points() {
         wait_until(&format!("the orchestrator to come to {point}"), SOON, async || fired.exists()).await;
         cluster.service("orchestrator").wait_exit(SOON).await;
         cluster.service("orchestrator").start().await;
+        // Every deadline passes, those of the undos too.
+        for id in &orders {
+            reaches(&cluster, *id, "PARKED").await;
+        }
         cluster.service("shipping-svc").resume();
         for id in orders {
             wait_until(&format!("order {id} to be cancelled after {point}"), SOON, async || {

@@ -95,7 +95,6 @@ async fn a_happy_saga_writes_its_row_its_path_and_its_timer_and_nothing_else() {
     const WRITES: i64 = 8;
     const COUNT: &str = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_user_tables
         WHERE relname IN ('saga', 'saga_timeline', 'saga_timer', 'saga_audit')";
-    const HOT: &str = "SELECT n_tup_hot_upd::float8 / n_tup_upd FROM pg_stat_user_tables WHERE relname = 'saga'";
     let trip = Trip::new(PATIENT).await;
     let orchestrator = trip.orchestrator(&[]).await;
     let sagas = trip.book_many(usize::try_from(SAGAS).expect("few")).await;
@@ -109,6 +108,17 @@ async fn a_happy_saga_writes_its_row_its_path_and_its_timer_and_nothing_else() {
     })
     .await;
     assert_eq!(written, SAGAS * WRITES);
-    let hot: f64 = sqlx::query_scalar(HOT).fetch_one(&pool).await.expect("a ratio");
-    assert!(hot > 0.95, "only {hot} of the updates of saga rows stay on their page");
+}
+
+#[tokio::test]
+async fn no_index_of_the_saga_table_has_a_column_that_changes() {
+    // Such an index would end HOT updates. Their share cannot be asserted here: transactions of other tests on the same
+    // server hold back the pruning that makes room for them.
+    const INDEXED: &str = "SELECT DISTINCT a.attname::text FROM pg_index i
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
+        WHERE i.indrelid = 'saga'::regclass";
+    let env = testkit::Env::bare("orchestrator");
+    env.create_database("orchestrator").await;
+    let indexed: Vec<String> = sqlx::query_scalar(INDEXED).fetch_all(&env.pool("orchestrator")).await.expect("columns");
+    assert_eq!(indexed, ["id"]);
 }
