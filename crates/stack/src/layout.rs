@@ -1,5 +1,6 @@
 //! Where things lie: the data directory of one stack, and the repository it runs from.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -137,7 +138,9 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), Error> {
 /// Replaces a file's content in one step: a reader sees the old or the new, never a part.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Error> {
     let temporary = path.with_added_extension("new");
-    std::fs::write(&temporary, content)
+    // Synced before it gets its name: after a power cut there is the old content or the new, never half of it.
+    std::fs::File::create(&temporary)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&temporary, path))
         .map_err(Error::io(format!("writing {}", path.display())))
 }

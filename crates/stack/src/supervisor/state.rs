@@ -134,9 +134,10 @@ impl State {
     pub fn read(data: &DataDir) -> Result<Option<Self>, Error> {
         let file = data.state_file();
         match std::fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .map_err(|error| Error::File { file: file.display().to_string(), detail: error.to_string() }),
+            // It only says what ran; data and servers do not need it, so nothing is refused for its sake.
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)
+                .inspect_err(|error| eprintln!("warning: {} is unreadable and taken as none: {error}", file.display()))
+                .ok()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io(format!("reading {}", file.display()))(error)),
         }
