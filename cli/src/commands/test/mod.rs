@@ -71,8 +71,9 @@ async fn stages(args: &Args, summary: &mut Summary) -> anyhow::Result<()> {
     summary.stage("lints", runner.run(lints)).await?;
     summary.stage("structure", structure::check(&runner)).await?;
     summary.stage("dependencies", dependencies::check(&runner)).await?;
-    // The services' programs too: the integration tests run them.
-    if !summary.stage("build", runner.run(cargo(["build", "--release", "--workspace", "--quiet"]))).await? {
+    // The services' programs and the examples too: the integration tests run them.
+    let programs = cargo(["build", "--release", "--workspace", "--lib", "--bins", "--examples", "--quiet"]);
+    if !summary.stage("build", runner.run(programs)).await? {
         return Ok(());
     }
     let unit = cargo(["test", "--release", "--workspace", "--lib", "--bins", "--no-fail-fast"]);
