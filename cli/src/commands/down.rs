@@ -23,8 +23,9 @@ pub struct Args {
 
 pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let data = &context.data;
-    if !data.root().exists() {
-        eprintln!("nothing runs in {}", data.root().display());
+    // A folder of somebody else's may have a `logs` in it too: nothing there is ours to end or remove.
+    if !data.lock_file().exists() {
+        eprintln!("no stack was ever started in {}", data.root().display());
         return Ok(ExitCode::SUCCESS);
     }
     if Lock::is_taken(data)? {

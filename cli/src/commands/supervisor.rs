@@ -34,11 +34,18 @@ pub(super) async fn change(context: &Context, request: &Request, done: &str) -> 
 /// never was one.
 pub(super) async fn state(data: &DataDir) -> anyhow::Result<Option<State>> {
     if Lock::is_taken(data)?
-        && let Some(client) = Client::send(data, &Request::Status).await?
+        && let Some(state) = ask_running(data).await?
     {
-        let answer = tokio::time::timeout(SILENCE, client.finish(|_| ())).await;
-        let silent = |_| anyhow!("the supervisor has not answered for {} s", SILENCE.as_secs());
-        return Ok(Some(answer.map_err(silent)??));
+        return Ok(Some(state));
     }
     Ok(State::read(data)?.map(State::after_the_supervisor))
+}
+
+/// What a running supervisor says now; `None` if none listens.
+pub(super) async fn ask_running(data: &DataDir) -> anyhow::Result<Option<State>> {
+    let Some(client) = Client::send(data, &Request::Status).await? else { return Ok(None) };
+    match tokio::time::timeout(SILENCE, client.finish(|_| ())).await {
+        Ok(answer) => Ok(Some(answer?)),
+        Err(_) => Err(anyhow!("the supervisor has not answered for {} s", SILENCE.as_secs())),
+    }
 }

@@ -11,7 +11,7 @@ use stack::supervisor::state::{StackState, State};
 use stack::supervisor::{self, Lock, Options, Report};
 use stack::{DataDir, Repository, log};
 
-use super::supervisor::state;
+use super::supervisor::ask_running;
 use crate::{Context, output};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -54,8 +54,14 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     if args.detach {
         return detach(args, context).await;
     }
-    let Some(lock) = Lock::take(&context.data)? else {
-        return already_runs(context).await;
+    let lock = loop {
+        if let Some(lock) = Lock::take(&context.data)? {
+            break lock;
+        }
+        if let Some(state) = other(context).await? {
+            // Whoever started a process that stays shows the stack itself.
+            return if args.stay { Ok(ExitCode::SUCCESS) } else { runs_already(context, &state) };
+        }
     };
     let program = std::env::current_exe().context("finding this program")?;
     let programs = program.parent().map(Path::to_path_buf).unwrap_or_default();
@@ -67,27 +73,36 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         }
         // Nobody may be reading; that is no reason to end the stack.
         let _ = show(json, state);
-        eprintln!("all is ready; Ctrl-C stops it");
+        eprintln!("all is ready; Ctrl-C stops it. In another terminal: symphony order --watch");
     };
     supervisor::run(lock, options, Report::new(|line| eprintln!("{line}")), ready).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until the stack that another `up` started is ready.
-async fn already_runs(context: &Context) -> anyhow::Result<ExitCode> {
-    loop {
-        match state(&context.data).await? {
-            Some(state) if state.stack == StackState::Ready => {
-                eprintln!("the stack runs already (process {})", state.supervisor.pid);
-                show(context.json, &state)?;
-                return Ok(ExitCode::SUCCESS);
+/// Waits until the stack that another `up` started is ready. `None` when it has ended instead.
+async fn other(context: &Context) -> anyhow::Result<Option<State>> {
+    let mut said = false;
+    while Lock::is_taken(&context.data)? {
+        match ask_running(&context.data).await? {
+            Some(state) if state.stack == StackState::Ready => return Ok(Some(state)),
+            // One that has just begun or is about to end does not listen.
+            other if !said => {
+                let starting = other.is_none_or(|state| state.stack == StackState::Starting);
+                let doing = if starting { "starting" } else { "ending" };
+                eprintln!("a stack in {} is {doing}, waiting for that", context.data.root().display());
+                said = true;
             }
-            Some(state) if state.stack != StackState::Starting => {
-                return Err(anyhow!("the stack that was here is ending; try again"));
-            }
-            _ => tokio::time::sleep(Duration::from_millis(200)).await,
+            _ => {}
         }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    Ok(None)
+}
+
+fn runs_already(context: &Context, state: &State) -> anyhow::Result<ExitCode> {
+    eprintln!("the stack runs already (process {})", state.supervisor.pid);
+    show(context.json, state)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(json: bool, state: &State) -> anyhow::Result<()> {
@@ -100,8 +115,8 @@ fn show(json: bool, state: &State) -> anyhow::Result<()> {
 }
 
 async fn detach(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
-    if Lock::is_taken(&context.data)? {
-        return already_runs(context).await;
+    if let Some(state) = other(context).await? {
+        return runs_already(context, &state);
     }
     context.data.create()?;
     let mut report = Follower::of(context.data.log("supervisor"));
@@ -110,11 +125,10 @@ async fn detach(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         let ended = child.try_wait()?;
         report.print_new()?;
         if ended.is_some() {
-            return match state(&context.data).await? {
-                // Another `up` was faster.
-                Some(state) if state.stack != StackState::Failed && Lock::is_taken(&context.data)? => {
-                    already_runs(context).await
-                }
+            // Another `up` may have been faster; then ours has waited for it.
+            return match ask_running(&context.data).await? {
+                Some(state) if state.stack == StackState::Ready => runs_already(context, &state),
+                _ if ended.is_some_and(|status| status.success()) => Err(anyhow!("stopped before all was ready")),
                 _ => Ok(ExitCode::FAILURE),
             };
         }
@@ -124,7 +138,7 @@ async fn detach(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         {
             report.print_new()?;
             show(context.json, &state)?;
-            eprintln!("all is ready and stays so; symphony down stops it");
+            eprintln!("all is ready and keeps running; symphony down stops it. Try: symphony order --watch");
             return Ok(ExitCode::SUCCESS);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -13,9 +13,13 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Takes `path` as it is if absolute, else below the current directory. Touches nothing.
+    /// Takes `path` as it is if absolute, else below the current directory. Touches nothing, and fails if something
+    /// that is no directory has that name.
     pub fn at(path: &Path) -> Result<Self, Error> {
         let absolute = std::path::absolute(path).map_err(Error::io(format!("resolving {}", path.display())))?;
+        if absolute.exists() && !absolute.is_dir() {
+            return Err(Error::Other(format!("the data directory {} is not a folder", absolute.display())));
+        }
         // A directory that is there is known by its real name, so two names of it are one stack.
         Ok(Self { root: absolute.canonicalize().unwrap_or(absolute) })
     }
@@ -148,6 +152,12 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Error>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_no_data_directory() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(DataDir::at(file.path()).unwrap_err().to_string().ends_with("is not a folder"));
+    }
 
     #[test]
     fn a_link_to_a_data_directory_is_the_same_stack() {

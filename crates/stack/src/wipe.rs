@@ -1,12 +1,13 @@
 //! Removing the data of a stack.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::supervisor::Lock;
 use crate::{DataDir, Error, servers};
 
 /// Removes everything that a stack has written, and nothing else. The data directory itself goes if it is empty
-/// then. The lock says that no supervisor runs.
+/// then. The lock says that no supervisor runs; its file goes last, and whoever has it open by then opens it again.
 pub fn wipe(data: &DataDir, lock: Lock) -> Result<(), Error> {
     servers::wipe_outside(data)?;
     let ours = [
@@ -18,6 +19,8 @@ pub fn wipe(data: &DataDir, lock: Lock) -> Result<(), Error> {
         data.run(),
         data.logs(),
         data.state_file(),
+        // Half written when its writer was killed.
+        data.state_file().with_added_extension("new"),
         data.lock_file(),
     ];
     for path in ours {
@@ -25,7 +28,7 @@ pub fn wipe(data: &DataDir, lock: Lock) -> Result<(), Error> {
     }
     drop(lock);
     match std::fs::remove_dir(data.root()) {
-        Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
+        Err(error) if !matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => {
             Err(Error::io(format!("removing {}", data.root().display()))(error))
         }
         _ => Ok(()),
@@ -39,7 +42,7 @@ fn remove(path: &Path) -> Result<(), Error> {
         Err(error) => Err(error),
     };
     match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(Error::io(format!("removing {}", path.display()))(error))
         }
         _ => Ok(()),

@@ -7,11 +7,11 @@ mod change_capture;
 pub mod control;
 mod fleet;
 mod keeper;
+mod lock;
 mod requests;
 mod service;
 pub mod state;
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+pub use self::lock::Lock;
 pub use self::service::{SERVICES, ServiceSpec};
 
 use self::control::{Conversation, Listener, Reply};
@@ -65,33 +66,6 @@ impl Report {
     }
 }
 
-/// The right to run the stack of a data directory. The kernel takes it back when the holder dies.
-pub struct Lock {
-    data: DataDir,
-    _file: File,
-}
-
-impl Lock {
-    /// Takes the lock; `None` if a supervisor runs.
-    pub fn take(data: &DataDir) -> Result<Option<Self>, Error> {
-        data.create()?;
-        let path = data.lock_file();
-        let doing = || Error::io(format!("locking {}", path.display()));
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(doing())?;
-        match file.try_lock() {
-            // Found by its real name from now on, as it exists.
-            Ok(()) => Ok(Some(Self { data: DataDir::at(data.root())?, _file: file })),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => Err(doing()(error)),
-        }
-    }
-
-    /// Whether a supervisor runs.
-    pub fn is_taken(data: &DataDir) -> Result<bool, Error> {
-        Ok(data.lock_file().exists() && Self::take(data)?.is_none())
-    }
-}
-
 /// What the supervisor's tasks share.
 struct Inner {
     data: DataDir,
@@ -110,7 +84,7 @@ struct Inner {
 /// # Errors
 /// When the start failed. Everything is ended by then.
 pub async fn run(lock: Lock, options: Options, report: Report, ready: impl FnOnce(&State)) -> Result<(), Error> {
-    let data = lock.data.clone();
+    let data = lock.data().clone();
     let own = ProcessId::of(std::process::id()).ok_or_else(|| Error::Other("/proc is needed and not there".into()))?;
     end_leftovers(&data, &report).await?;
     let board = Arc::new(Board::new(&data.state_file(), own));
