@@ -24,7 +24,7 @@ pub(crate) fn json(state: &State) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(state)?)
 }
 
-/// One row a component, and the sum of their memory.
+/// One row a component, the sum of their memory, and why one is not ready.
 pub(crate) fn table(state: &State) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -37,6 +37,11 @@ pub(crate) fn table(state: &State) -> String {
     if sum > 0 {
         // Writing to a string cannot fail.
         let _ = write!(text, "\n {} in all", megabytes(sum));
+    }
+    for component in &state.components {
+        if let Some(reason) = component.reason.as_deref().and_then(|reason| reason.lines().next()) {
+            let _ = write!(text, "\n {}: {reason}", component.label());
+        }
     }
     text
 }

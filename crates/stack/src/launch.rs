@@ -26,8 +26,8 @@ pub trait Launch: Send + Sync + 'static {
     /// What readiness means, for messages: "an answer of GET http://…/readyz".
     fn waits_for(&self) -> String;
 
-    /// One look whether it is ready.
-    async fn is_ready(&self) -> bool;
+    /// One look whether it is ready; if not, says why.
+    async fn probe(&self) -> Result<(), String>;
 
     /// The time from start to readiness that is surely too long.
     fn patience(&self) -> Duration;
@@ -40,6 +40,31 @@ pub trait Launch: Send + Sync + 'static {
 
     /// Its log file.
     fn log(&self) -> &Path;
+}
+
+const NO_ANSWER: &str = "it does not answer in time";
+
+/// One look whether it is ready, of which the answer may take so long: a program may accept and never answer.
+pub async fn look(launch: &dyn Launch, limit: Duration) -> Result<(), String> {
+    tokio::time::timeout(limit, launch.probe()).await.unwrap_or_else(|_| Err(NO_ANSWER.into()))
+}
+
+/// Whether a request is answered with success; otherwise says what was answered, with the detail of a problem.
+pub(crate) async fn ask(request: reqwest::RequestBuilder) -> Result<(), String> {
+    let answer =
+        request.send().await.map_err(|error| if error.is_timeout() { NO_ANSWER.into() } else { innermost(&error) })?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let problem: serde_json::Value = answer.json().await.unwrap_or_default();
+    let detail = problem["detail"].as_str().map_or_else(String::new, |detail| format!(": {detail}"));
+    Err(format!("it answers {status}{detail}"))
+}
+
+/// The message of the cause at the bottom, which names what the system said.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
 }
 
 /// A child between its start and its readiness.
@@ -70,15 +95,12 @@ impl Starting {
             if let Some(status) = self.child.try_wait().map_err(Error::io(format!("watching {}", launch.name())))? {
                 return Err(self.ended(launch, status));
             }
-            // A probe may hang on a program that accepts and does not answer.
-            if tokio::time::timeout(Duration::from_secs(5), launch.is_ready()).await.unwrap_or(false) {
-                return Ok(());
-            }
+            let Err(lacking) = look(launch, Duration::from_secs(5)).await else { return Ok(()) };
             if self.since.elapsed() > patience {
                 return Err(Error::NotReady {
                     name: launch.name(),
                     after: patience,
-                    waited_for: launch.waits_for(),
+                    waited_for: format!("{} ({lacking})", launch.waits_for()),
                     log: log::tail(launch.log(), self.log_before),
                 });
             }

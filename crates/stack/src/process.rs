@@ -46,6 +46,11 @@ impl ProcessId {
     }
 }
 
+/// Whether a process is suspended by a signal, SIGSTOP for example.
+pub fn is_suspended(pid: u32) -> bool {
+    Stat::read(pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
+}
+
 /// Sends a signal to a process by its number.
 pub fn send(pid: u32, signal: Signal) -> nix::Result<()> {
     kill(Pid::from_raw(pid.cast_signed()), signal)

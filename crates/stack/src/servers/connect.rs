@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use super::java;
 use crate::Error;
 use crate::fetch::Files;
-use crate::launch::Launch;
+use crate::launch::{self, Launch};
 use crate::layout::{DataDir, create_dir, write_atomically};
 use crate::ports::Reservation;
 use crate::spawn::Program;
@@ -103,10 +103,9 @@ impl Launch for Connect {
         format!("an answer of GET {}/connectors", self.url())
     }
 
-    async fn is_ready(&self) -> bool {
+    async fn probe(&self) -> Result<(), String> {
         // `/` answers early; the list of connectors only when the worker has joined its group.
-        let answer = self.http.get(format!("{}/connectors", self.url())).timeout(Duration::from_secs(3)).send().await;
-        answer.is_ok_and(|answer| answer.status().is_success())
+        launch::ask(self.http.get(format!("{}/connectors", self.url())).timeout(Duration::from_secs(3))).await
     }
 
     fn patience(&self) -> Duration {

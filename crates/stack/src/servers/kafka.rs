@@ -129,8 +129,8 @@ impl Launch for Kafka {
         format!("an answer of the broker at 127.0.0.1:{}", self.port.port())
     }
 
-    async fn is_ready(&self) -> bool {
-        kafka_probe::answers(self.port.port()).await.is_ok()
+    async fn probe(&self) -> Result<(), String> {
+        kafka_probe::answers(self.port.port()).await.map_err(|error| error.to_string())
     }
 
     fn patience(&self) -> Duration {

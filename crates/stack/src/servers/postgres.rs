@@ -145,13 +145,11 @@ impl Launch for Postgres {
         format!("a connection to PostgreSQL at 127.0.0.1:{}", self.port.port())
     }
 
-    async fn is_ready(&self) -> bool {
+    async fn probe(&self) -> Result<(), String> {
         let options =
             PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(self.port.port()).username("postgres");
-        match options.database("postgres").connect().await {
-            Ok(connection) => connection.close().await.is_ok(),
-            Err(_) => false,
-        }
+        let connection = options.database("postgres").connect().await.map_err(|error| error.to_string())?;
+        connection.close().await.map_err(|error| error.to_string())
     }
 
     fn patience(&self) -> Duration {

@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Report;
 use super::backoff::Backoff;
-use super::state::{Board, Phase};
+use super::pulse::{Change, Pulse};
+use super::state::{Board, ComponentState, Phase};
 use crate::Error;
 use crate::launch::{self, Launch, Starting};
 use crate::process::{self, ProcessId};
@@ -124,10 +125,15 @@ impl Keeper {
 
     async fn watch(&mut self, mut child: Child) -> Next {
         let since = Instant::now();
+        let (launch, mut pulse) = (Arc::clone(&self.launch), Pulse::new());
         loop {
             let order = tokio::select! {
                 biased;
                 order = self.orders.recv() => order,
+                change = pulse.change(launch.as_ref()) => {
+                    self.note_change(change, child.id());
+                    continue;
+                }
                 ended = child.wait() => {
                     let delay = self.backoff.after(since.elapsed());
                     let status = ended.map_or_else(|error| error.to_string(), launch::describe);
@@ -140,6 +146,28 @@ impl Keeper {
             };
             if let Some(next) = self.obey(order, Some(&mut child)).await {
                 return next;
+            }
+        }
+    }
+
+    /// A component that runs and is not ready is left alone: one that waits for another would only wait longer.
+    fn note_change(&self, change: Change, pid: Option<u32>) {
+        let name = self.launch.name();
+        match change {
+            Change::Lost { lacking, again } => {
+                let reason = if pid.is_some_and(process::is_suspended) {
+                    "it is suspended by a signal".to_owned()
+                } else {
+                    lacking
+                };
+                if !again {
+                    self.report.say(&format!("{name} is not ready any more: {reason}"));
+                }
+                self.note(Phase::Failed, pid, Some(format!("not ready: {reason}")));
+            }
+            Change::Back => {
+                self.report.say(&format!("{name} is ready again"));
+                self.note(Phase::Ready, pid, None);
             }
         }
     }
@@ -198,15 +226,18 @@ impl Keeper {
                 Some(Next::Start)
             }
             Some(Order::Start(answer)) => {
-                let ready = self.board.snapshot().components.iter().any(|component| {
-                    component.name == self.name
-                        && component.instance == self.instance
-                        && component.state == Phase::Ready
-                });
-                if ready {
-                    let _ = answer.send(Ok(()));
-                } else {
-                    self.waiting.push(answer);
+                let components = self.board.snapshot().components;
+                let own =
+                    |component: &&ComponentState| (&component.name, component.instance) == (&self.name, self.instance);
+                match components.iter().find(own) {
+                    Some(own) if own.state == Phase::Ready => {
+                        let _ = answer.send(Ok(()));
+                    }
+                    Some(own) if own.state == Phase::Failed && own.pid.is_some() => {
+                        let reason = own.reason.as_deref().unwrap_or_default();
+                        let _ = answer.send(Err(format!("{} runs already, but is {reason}", self.launch.name())));
+                    }
+                    _ => self.waiting.push(answer),
                 }
                 None
             }

@@ -8,6 +8,7 @@ pub mod control;
 mod fleet;
 mod keeper;
 mod lock;
+mod pulse;
 mod requests;
 mod service;
 pub mod state;

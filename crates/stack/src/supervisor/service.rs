@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use super::Report;
 use super::state::label;
-use crate::launch::Launch;
+use crate::launch::{self, Launch};
 use crate::layout::Repository;
 use crate::servers::Endpoints;
 use crate::spawn::Program;
@@ -125,14 +125,11 @@ impl Launch for Service {
         }
     }
 
-    async fn is_ready(&self) -> bool {
-        let Some(address) = self.address() else { return false };
-        let answer = self.http.get(format!("http://{address}/readyz")).timeout(Duration::from_secs(2)).send().await;
-        let ready = answer.is_ok_and(|answer| answer.status().is_success());
-        if ready {
-            self.port.store(address.port(), Ordering::Relaxed);
-        }
-        ready
+    async fn probe(&self) -> Result<(), String> {
+        let address = self.address().ok_or("it has not said on which port it listens")?;
+        launch::ask(self.http.get(format!("http://{address}/readyz")).timeout(Duration::from_secs(2))).await?;
+        self.port.store(address.port(), Ordering::Relaxed);
+        Ok(())
     }
 
     fn patience(&self) -> Duration {

@@ -34,7 +34,7 @@ pub struct State {
 pub enum StackState {
     /// Not everything is ready yet.
     Starting,
-    /// Everything was ready; a component that died since is restarted.
+    /// Everything was ready once; a component that died since is restarted.
     Ready,
     /// Going down.
     Stopping,
@@ -94,7 +94,8 @@ pub enum Phase {
     Starting,
     /// Ready.
     Ready,
-    /// Died, or did not get ready; it is started again after a while.
+    /// Died, or did not get ready: it is started again after a while. Or runs (then it has a process) and is not
+    /// ready any more: it is left alone, and ready when it answers again.
     Failed,
     /// Stopped by the user; stays so until it is started.
     Stopped,
