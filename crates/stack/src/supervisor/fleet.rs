@@ -130,8 +130,12 @@ impl Fleet {
             names.dedup();
             return Err(format!("there is no component {name}; there are {}", names.join(", ")));
         }
+        let there: Vec<String> = found.iter().map(|key| format!("{name}/{}", key.instance)).collect();
         found.retain(|key| instance.is_none_or(|instance| key.instance == instance));
-        if found.is_empty() { Err(format!("{name} has no instance {wanted}")) } else { Ok(found) }
+        if found.is_empty() {
+            return Err(format!("there is no {wanted}; there are {}", there.join(", ")));
+        }
+        Ok(found)
     }
 
     /// The members of a kind, in the order of their taking in.

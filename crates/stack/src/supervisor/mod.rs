@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 pub use self::lock::Lock;
+pub use self::requests::MOST_INSTANCES;
 pub use self::service::{SERVICES, ServiceSpec};
 
 use self::control::{Conversation, Listener, Reply};

@@ -12,8 +12,8 @@ use super::fleet::Key;
 use super::service::{SERVICES, Service};
 use super::state::Kind;
 
-/// More instances than this help nobody: topics have four partitions.
-const MOST_INSTANCES: u32 = 16;
+/// The most instances of a service. Topics have four partitions, so more than four consumers only stand by.
+pub const MOST_INSTANCES: u32 = 16;
 
 /// Answers requests until it is dropped. `down` gets those that want the stack to end.
 pub(super) async fn serve(inner: Arc<Inner>, listener: Listener, down: mpsc::Sender<Conversation>) {
@@ -85,7 +85,9 @@ where
 }
 
 async fn scale(inner: &Arc<Inner>, name: &str, instances: u32) -> Result<(), String> {
-    let spec = SERVICES.iter().find(|spec| spec.name == name).ok_or_else(|| format!("{name} is no service"))?;
+    let known = SERVICES.iter().map(|spec| spec.name).collect::<Vec<_>>().join(", ");
+    let spec = SERVICES.iter().find(|spec| spec.name == name);
+    let spec = spec.ok_or_else(|| format!("{name} is no service; services are {known}"))?;
     if !(1..=MOST_INSTANCES).contains(&instances) {
         return Err(format!("the number of instances is 1 to {MOST_INSTANCES}; `symphony stop {name}` stops all"));
     }
