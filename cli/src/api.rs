@@ -84,8 +84,14 @@ pub fn problem(body: &str) -> String {
     let text = |name: &str| problem.get(name).and_then(Value::as_str);
     let mut lines = vec![text("detail").or(text("title")).unwrap_or(body).to_owned()];
     for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
-        let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
-        lines.push(format!("  {}: {}", part("pointer"), part("detail")));
+        let part = |name: &str| error.get(name).and_then(Value::as_str);
+        // A field of the body, or a parameter or header of the request.
+        let place = match (part("pointer"), part("parameter")) {
+            (Some(""), _) => "the body",
+            (Some(place), _) | (None, Some(place)) => place,
+            (None, None) => "the request",
+        };
+        lines.push(format!("  {place}: {}", part("detail").unwrap_or("is wrong")));
     }
     lines.join("\n")
 }
@@ -99,6 +105,10 @@ mod tests {
         let body = r#"{"title":"Invalid","detail":"two fields are wrong","errors":[
             {"pointer":"/currency","detail":"unknown"},{"pointer":"/items","detail":"empty"}]}"#;
         assert_eq!(problem(body), "two fields are wrong\n  /currency: unknown\n  /items: empty");
+        let body = r#"{"detail":"limit must be from 1 to 500","errors":[
+            {"parameter":"limit","detail":"must be from 1 to 500"},{"pointer":"","detail":"must be an object"}]}"#;
+        let told = "limit must be from 1 to 500\n  limit: must be from 1 to 500\n  the body: must be an object";
+        assert_eq!(problem(body), told);
         assert_eq!(problem("Bad Gateway"), "Bad Gateway");
     }
 

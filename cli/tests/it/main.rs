@@ -8,6 +8,7 @@ mod counts;
 mod crashes;
 mod failpoints;
 mod input;
+mod load;
 mod orders;
 mod participant;
 mod poison;

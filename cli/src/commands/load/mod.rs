@@ -1,5 +1,8 @@
 //! `symphony load N`: places N orders and waits for their ends.
 
+mod ends;
+mod mix;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,71 +17,26 @@ use uuid::Uuid;
 
 use crate::api::{Api, problem};
 
+pub use ends::Ends;
+pub use mix::Mix;
+use mix::{Kind, parse_mix};
+
 /// Places orders and waits for their ends.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Example:\n  symphony load 20000 --clients 64 --mix declined=5,unserved=10")]
 pub struct Args {
-    /// How many orders
+    /// How many orders to place
     pub orders: u64,
     /// How many clients place them, each one after the other
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub clients: u16,
-    /// Percentages of orders that cannot succeed: declined (payment), unserved (country), unknown (SKU), slow (payment)
+    /// Percentages of orders that cannot succeed, 100 in sum at most: declined and slow (payment), unserved (country),
+    /// unknown (SKU). For example declined=5,unserved=10
     #[arg(long, default_value = "", value_parser = parse_mix)]
     pub mix: Mix,
-    /// Seconds to keep trying while the stack does not answer, and to wait for the last end
+    /// Seconds without an answer, or without the end of one more order, after which it gives up
     #[arg(long, default_value_t = 300)]
     pub patience: u64,
-}
-
-/// Why an order of the load cannot succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Good,
-    Declined,
-    Unserved,
-    Unknown,
-    Slow,
-}
-
-/// Percentages of each kind but the good one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mix(Vec<(Kind, u64)>);
-
-fn parse_mix(text: &str) -> Result<Mix, String> {
-    let mut mix = Vec::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (name, percentage) = part.split_once('=').ok_or_else(|| format!("{part}: write name=percentage"))?;
-        let kind = match name.trim() {
-            "declined" => Kind::Declined,
-            "unserved" => Kind::Unserved,
-            "unknown" => Kind::Unknown,
-            "slow" => Kind::Slow,
-            other => return Err(format!("{other}: known are declined, unserved, unknown, slow")),
-        };
-        let percentage = percentage.trim().parse().map_err(|_| format!("{part}: the percentage is a whole number"))?;
-        mix.push((kind, percentage));
-    }
-    if mix.iter().map(|(_, percentage)| percentage).sum::<u64>() > 100 {
-        return Err("the percentages sum to more than 100".into());
-    }
-    Ok(Mix(mix))
-}
-
-impl Mix {
-    /// The kind of order number `number`. Every hundred orders in a row have exactly the wanted numbers, spread out.
-    fn kind(&self, number: u64) -> Kind {
-        // 37 has no factor in common with 100, so this visits every slot once.
-        let slot = number * 37 % 100;
-        let mut upper = 0;
-        for (kind, percentage) in &self.0 {
-            upper += percentage;
-            if slot < upper {
-                return *kind;
-            }
-        }
-        Kind::Good
-    }
 }
 
 /// What came of a load.
@@ -175,7 +133,9 @@ pub async fn load(args: &Args, api: &Api) -> anyhow::Result<Summary> {
         return Err(error);
     }
     let placed_seconds = start.elapsed().as_secs_f64();
-    load.wait_for_ends().await?;
+    let ends =
+        Ends { api: load.api.clone(), customer: load.customer.clone(), patience: Duration::from_secs(args.patience) };
+    ends.wait().await?;
     let ended_seconds = start.elapsed().as_secs_f64();
 
     let mut micros = std::mem::take(&mut *load.micros.lock().unwrap_or_else(PoisonError::into_inner));
@@ -188,7 +148,7 @@ pub async fn load(args: &Args, api: &Api) -> anyhow::Result<Summary> {
         orders: args.orders,
         accepted: load.accepted.load(Ordering::Relaxed),
         retried: load.retried.load(Ordering::Relaxed),
-        statuses: load.count().await?,
+        statuses: ends.count().await?,
         placed_seconds,
         ended_seconds,
         accept_p50_ms: percentile(0.5),
@@ -267,60 +227,6 @@ impl Load {
         })
     }
 
-    /// Returns when none of the orders is PENDING any more, or the patience is at its end.
-    async fn wait_for_ends(&self) -> anyhow::Result<()> {
-        let mut start = Instant::now();
-        let mut fewest = u64::MAX;
-        loop {
-            // One page tells: it is empty when all have ended. A stack that is down for a while is asked again.
-            match self.page("PENDING", None).await {
-                Ok(page) => {
-                    let pending = page["items"].as_array().map_or(0, Vec::len) as u64;
-                    let more = page["nextCursor"].is_string();
-                    if pending == 0 && !more {
-                        return Ok(());
-                    }
-                    if !more && pending < fewest {
-                        fewest = pending;
-                        start = Instant::now();
-                    }
-                }
-                Err(error) if start.elapsed() >= Duration::from_secs(self.args.patience) => return Err(error),
-                Err(_) => {}
-            }
-            if start.elapsed() >= Duration::from_secs(self.args.patience) {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-    }
-
-    async fn count(&self) -> anyhow::Result<BTreeMap<String, u64>> {
-        let mut counts = BTreeMap::new();
-        for status in ["PENDING", "COMPLETED", "CANCELLED", "PARKED"] {
-            let (mut count, mut cursor) = (0, None);
-            loop {
-                let page = self.page(status, cursor).await?;
-                count += page["items"].as_array().map_or(0, Vec::len) as u64;
-                cursor = page["nextCursor"].as_str().map(str::to_owned);
-                if cursor.is_none() {
-                    break;
-                }
-            }
-            if count > 0 {
-                counts.insert(status.to_owned(), count);
-            }
-        }
-        Ok(counts)
-    }
-
-    async fn page(&self, status: &str, cursor: Option<String>) -> anyhow::Result<Value> {
-        let mut query =
-            vec![("customerId", self.customer.clone()), ("status", status.to_owned()), ("limit", "500".to_owned())];
-        query.extend(cursor.map(|cursor| ("cursor", cursor)));
-        self.api.get("order-api", "/api/orders", &query).await
-    }
-
     /// Tells on stderr, now and then, how many orders are placed.
     async fn report(self: Arc<Self>) {
         loop {
@@ -333,24 +239,4 @@ impl Load {
 /// Answers that say "not now" to a request that is right.
 fn is_temporary(status: StatusCode) -> bool {
     matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_hundred_orders_have_the_wanted_mix() {
-        let mix = parse_mix("declined=5,unserved=10").unwrap();
-        let of = |kind| (300..400).filter(|number| mix.kind(*number) == kind).count();
-        assert_eq!((of(Kind::Declined), of(Kind::Unserved), of(Kind::Good)), (5, 10, 85));
-    }
-
-    #[test]
-    fn a_mix_that_makes_no_sense_is_refused() {
-        for text in ["declined", "lost=3", "declined=x", "declined=60,unserved=50"] {
-            assert!(parse_mix(text).is_err(), "{text}");
-        }
-        assert_eq!(parse_mix(""), Ok(Mix::default()));
-    }
 }
