@@ -16,6 +16,7 @@ use stack::{Repository, fetch, ports, servers};
 use super::supervisor;
 use crate::Context;
 
+const JAVA_PACKAGE: &str = "package default-jre-headless of Debian";
 /// What a stack takes on a quiet machine, with room for a load.
 const MEMORY_NEEDED_MB: u64 = 2_000;
 /// Servers 150 MB, PostgreSQL's log up to 4 GB under load.
@@ -87,8 +88,10 @@ fn java() -> Check {
     let text = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap_or_default();
     match java_version(&text) {
         Some(version) if version >= 17 => check("java", Verdict::Ok, format!("version {version}")),
-        Some(version) => check("java", Verdict::Bad, format!("version {version}; 17 or newer is needed")),
-        None => check("java", Verdict::Bad, "not found; 17 or newer is needed"),
+        Some(version) => {
+            check("java", Verdict::Bad, format!("version {version}; 17 or newer is needed ({JAVA_PACKAGE})"))
+        }
+        None => check("java", Verdict::Bad, format!("not found; 17 or newer is needed ({JAVA_PACKAGE})")),
     }
 }
 
@@ -103,7 +106,7 @@ fn tool(name: &str, package: &str) -> Check {
     if found {
         check(name, Verdict::Ok, "found")
     } else {
-        check(name, Verdict::Bad, format!("not found; it is a part of {package}"))
+        check(name, Verdict::Bad, format!("not found; package {package} of Debian"))
     }
 }
 
@@ -129,7 +132,7 @@ fn files() -> Check {
             if lacking.is_empty() {
                 check(NAME, Verdict::Note, "not in the cache; the next start fetches about 75 MB")
             } else {
-                check(NAME, Verdict::Bad, format!("not in the cache, and to fetch them lacks {}", lacking.join(", ")))
+                check(NAME, Verdict::Bad, format!("not in the cache; to fetch them is missing: {}", lacking.join(", ")))
             }
         }
         Err(error) => check(NAME, Verdict::Bad, error.chain()),

@@ -12,10 +12,10 @@ use crate::Context;
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Example:\n  symphony kill payment-svc\n  symphony kill orchestrator --signal STOP")]
 pub struct Args {
-    /// NAME, or NAME/INSTANCE for one instance
+    /// A component as `symphony status` lists it: NAME, or NAME/INSTANCE for one of several
     name: String,
 
-    /// Signal by name or number
+    /// The signal, by name or number; STOP and CONT suspend a process and let it go on
     #[arg(long, short, default_value = "KILL", value_parser = parse_signal)]
     signal: Signal,
 }

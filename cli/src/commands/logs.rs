@@ -15,14 +15,14 @@ use crate::Context;
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Example:\n  symphony logs payment-svc -n 20 -f")]
 pub struct Args {
-    /// NAME, or NAME/INSTANCE; `supervisor` for what a detached stack reports
+    /// A component as `symphony status` lists it: NAME, or NAME/INSTANCE; `supervisor` for what `up --detach` reports
     name: String,
 
     /// Show what is added, until Ctrl-C
     #[arg(long, short)]
     follow: bool,
 
-    /// Only the last so many lines of what is there
+    /// Begin with the last so many lines instead of the first one
     #[arg(long, short = 'n')]
     lines: Option<usize>,
 }

@@ -30,7 +30,7 @@ pub enum Command {
     Up(up::Args),
     /// Stop everything
     Down(down::Args),
-    /// Show what runs, where, and how much memory it takes
+    /// Show what runs, where, how much memory it takes, and what is not ready
     Status(status::Args),
     /// Show the log of a component
     Logs(logs::Args),
@@ -42,7 +42,7 @@ pub enum Command {
     Restart(restart::Args),
     /// Send a signal to a component; if it dies, it is restarted
     Kill(kill::Args),
-    /// Run so many instances of a service
+    /// Set how many instances of a service run
     Scale(scale::Args),
     /// Check that this machine has what a stack needs
     Doctor(doctor::Args),
@@ -54,7 +54,7 @@ pub enum Command {
     Sagas(sagas::Args),
     /// Check the invariants I1 to I8 on the running stack
     Audit(audit::Args),
-    /// Format, lints, unit and integration tests, and the rules of the tree
+    /// Check this tree: format, lints, rules of the tree, unit and integration tests
     Test(test::Args),
     /// Print completions for a shell
     Completions(completions::Args),

@@ -10,7 +10,7 @@ use crate::Context;
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Example:\n  symphony stop notification-svc")]
 pub struct Args {
-    /// NAME, or NAME/INSTANCE for one instance
+    /// A component as `symphony status` lists it: NAME, or NAME/INSTANCE for one of several
     name: String,
 }
 

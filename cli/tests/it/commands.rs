@@ -89,3 +89,49 @@ fn without_a_stack_a_command_says_how_to_start_one() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("symphony up"));
     assert_eq!(symphony(folder.path(), &["order", "--quantity", "many"]).status.code(), Some(2));
 }
+
+#[test]
+fn the_script_explains_itself_before_anything_is_built_and_builds_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = folder.path().join("target");
+    let script = |arguments: &[&str]| {
+        let mut command = Command::new(workspace::root().join("symphony"));
+        command.args(arguments).env("CARGO_TARGET_DIR", &target).output().expect("the script")
+    };
+    for arguments in [["--help"].as_slice(), &["help"], &["up", "--help"], &["--data-dir", "up", "-h"]] {
+        let output = script(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(stdout(&output).contains("./symphony up"), "{arguments:?}");
+    }
+    for arguments in [["status"].as_slice(), &["no-such-command"], &["completions", "bash"]] {
+        let output = script(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("./symphony up builds it"), "{arguments:?}");
+    }
+    assert_eq!(script(&[]).status.code(), Some(2));
+    assert!(!target.exists(), "something was built");
+}
+
+#[test]
+fn doctor_names_what_is_missing_and_what_brings_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_symphony"));
+    command.args(["doctor", "--data-dir"]).arg(folder.path().join("data"));
+    command.env("PATH", folder.path()).env_remove("JAVA_HOME").env("SYMPHONY_CACHE", folder.path().join("cache"));
+    let output = command.output().expect("the program under test");
+    assert_eq!(output.status.code(), Some(1));
+    let told = stdout(&output);
+    for package in ["default-jre-headless", "maven", "xz-utils", "tar", "util-linux"] {
+        assert!(told.contains(package), "{package} is not named: {told}");
+    }
+    assert!(!folder.path().join("data").exists() && !folder.path().join("cache").exists());
+}
+
+#[test]
+fn down_touches_no_folder_that_is_not_a_stack() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("logs")).expect("a folder");
+    let output = symphony(folder.path(), &["down", "--wipe"]);
+    assert!(output.status.success());
+    assert!(folder.path().join("logs").is_dir() && !folder.path().join("lock").exists());
+}
