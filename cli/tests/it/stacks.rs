@@ -3,11 +3,13 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 /// A stack takes a gigabyte: one test at a time.
@@ -16,6 +18,11 @@ static ALONE: Mutex<()> = Mutex::new(());
 const SERVERS: [&str; 3] = ["postgres", "kafka", "connect"];
 const SERVICES: [&str; 6] =
     ["order-api", "orchestrator", "payment-svc", "inventory-svc", "shipping-svc", "notification-svc"];
+
+const ENDED: &str = "SELECT count(*) FROM orders WHERE created_at >= $1 AND status <> 'PENDING'";
+const PENDING: &str = "SELECT count(*) FROM orders WHERE created_at >= $1 AND status = 'PENDING'";
+/// Orders that were accepted before a moment and ended after it.
+const CUT: &str = "SELECT count(*) FROM orders WHERE created_at < $1 AND updated_at > $1 AND status <> 'PENDING'";
 
 /// A data directory with the commands on it. What still runs is ended with it.
 struct Stack {
@@ -28,14 +35,58 @@ impl Stack {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.path().join("data of a stack")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_symphony"));
+        command.args(arguments).arg("--data-dir").arg(self.data()).stdin(Stdio::null());
+        command
     }
 
     /// Runs `symphony` to its end. Its output is read to the end too, which comes only when nobody holds it.
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_symphony"));
-        command.args(arguments).arg("--data-dir").arg(self.data()).stdin(Stdio::null());
-        command.output().expect("the program under test")
+        self.command(arguments).output().expect("the program under test")
+    }
+
+    /// A load of so many orders, some of which cannot succeed, that goes on until all have ended.
+    fn load(&self, orders: u32) -> Child {
+        let orders = orders.to_string();
+        let mut command = self.command(&["load", &orders, "--clients", "32", "--mix", "declined=5,unserved=10"]);
+        command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a load")
+    }
+
+    /// A number, and a time of PostgreSQL's, from the orders' database.
+    fn ask(&self, sql: &'static str, since: DateTime<Utc>) -> i64 {
+        let url = format!("postgres://postgres@127.0.0.1:{}/orders", port(&self.component("postgres")));
+        let answer = async {
+            let mut connection = PgConnection::connect(&url).await?;
+            sqlx::query_scalar(sql).bind(since).fetch_one(&mut connection).await
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(answer).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Waits until a load that began at `since` is in full swing: orders have ended, and others have not.
+    fn in_full_swing(&self, since: DateTime<Utc>) {
+        until("a load in full swing", Duration::from_secs(60), || self.ask(ENDED, since) >= 100);
+        assert!(self.ask(PENDING, since) > 0, "the load is over before the fault");
+    }
+
+    /// Every order of the load has ended, some of them in spite of a fault in their middle, and the audit is content.
+    #[track_caller]
+    fn assert_survived(&self, load: Child, fault: DateTime<Utc>) {
+        let output = load.wait_with_output().expect("the load's end");
+        let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
+        assert!(output.status.success(), "not every order has ended: {told}");
+        assert!(self.ask(CUT, fault) > 0, "the fault came in the middle of no order: {told}");
+        let audit = self.run(&["audit"]);
+        assert!(audit.status.success(), "{}{}", String::from_utf8_lossy(&audit.stdout), stderr(&audit));
+    }
+
+    fn supervisor(&self) -> nix::unistd::Pid {
+        let state: Value = serde_json::from_slice(&std::fs::read(self.data().join("state.json")).unwrap()).unwrap();
+        nix::unistd::Pid::from_raw(i32::try_from(state["supervisor"]["pid"].as_i64().unwrap()).unwrap())
     }
 
     #[track_caller]
@@ -117,7 +168,12 @@ fn two_stacks_run_side_by_side_with_the_usual_ports_taken_and_leave_nothing() {
     let usual = [8081, 9092, 54_321];
     let _taken: Vec<_> = usual.into_iter().filter_map(take).collect();
     let (first, second) = (Stack::new(), Stack::new());
-    let said = stderr(&first.succeed(&["up", "--detach"]));
+    // Two at once: one starts the stack, the other waits for it.
+    let (one, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| first.succeed(&["up", "--detach"]));
+        (first.succeed(&["up", "--detach"]), other.join().expect("the other up"))
+    });
+    let said = stderr(&one) + &stderr(&other);
     assert!(said.contains("port 54321 is taken"), "{said}");
     second.succeed(&["up", "--detach"]);
 
@@ -148,6 +204,23 @@ fn two_stacks_run_side_by_side_with_the_usual_ports_taken_and_leave_nothing() {
     assert!(started.elapsed() < Duration::from_secs(20), "the second start took {:?}", started.elapsed());
 }
 
+/// A component that does not answer any more is shown as not ready, is left alone, and is ready when it answers again.
+fn hang(stack: &Stack, name: &str) {
+    let ready = || stack.component(name)["state"] == "ready";
+    until("readiness", Duration::from_secs(60), ready);
+    let before = stack.component(name);
+    stack.succeed(&["kill", name, "--signal", "STOP"]);
+    until("its silence to be seen", Duration::from_secs(15), || !ready());
+    let hung = stack.component(name);
+    assert_eq!((&hung["state"], &hung["pid"]), (&Value::from("failed"), &before["pid"]));
+    assert!(hung["reason"].as_str().is_some_and(|reason| reason.contains("suspended")), "{hung}");
+    let start = stack.run(&["start", name]);
+    assert!(!start.status.success() && stderr(&start).contains("suspended"), "{}", stderr(&start));
+    stack.succeed(&["kill", name, "--signal", "CONT"]);
+    until("readiness again", Duration::from_secs(15), ready);
+    assert_eq!(stack.component(name)["pid"], before["pid"]);
+}
+
 #[test]
 fn a_killed_component_comes_back_and_a_stopped_one_does_not() {
     let _alone = alone();
@@ -163,6 +236,12 @@ fn a_killed_component_comes_back_and_a_stopped_one_does_not() {
         until("readiness", Duration::from_secs(60), || stack.component(name)["state"] == "ready");
         assert_eq!(stack.component(name)["restarts"], 1);
     }
+
+    hang(&stack, "payment-svc");
+    hang(&stack, "kafka");
+    // Those that need Kafka had not been ready either.
+    let all = || stack.components().iter().all(|component| component["state"] == "ready");
+    until("readiness of all", Duration::from_secs(60), all);
 
     stack.succeed(&["stop", "notification-svc"]);
     let stopped = stack.component("notification-svc");
@@ -180,6 +259,9 @@ fn a_killed_component_comes_back_and_a_stopped_one_does_not() {
     };
     let ready = |number| (number, "ready".to_owned());
     assert_eq!(instances(), [ready(1), ready(2), ready(3)]);
+    for number in ["0", "17"] {
+        assert_eq!(stack.run(&["scale", "payment-svc", number]).status.code(), Some(2), "{number}");
+    }
     stack.succeed(&["stop", "payment-svc/2"]);
     assert_eq!(instances(), [ready(1), (2, "stopped".into()), ready(3)]);
     stack.succeed(&["restart", "payment-svc"]);
@@ -188,27 +270,44 @@ fn a_killed_component_comes_back_and_a_stopped_one_does_not() {
     assert_eq!(instances(), [ready(1)]);
     assert!(!stack.succeed(&["logs", "payment-svc", "-n", "5"]).stdout.is_empty());
 
-    let unknown = stack.run(&["stop", "payments"]);
-    assert_eq!(unknown.status.code(), Some(1));
-    assert!(stderr(&unknown).contains("payment-svc"), "the names that exist are told");
+    for command in ["stop", "logs"] {
+        let unknown = stack.run(&[command, "payments"]);
+        assert_eq!(unknown.status.code(), Some(1));
+        assert!(stderr(&unknown).contains("payment-svc"), "the names that exist are told");
+    }
     assert_eq!(stack.run(&["kill", "kafka", "--signal", "NONE"]).status.code(), Some(2));
 }
 
 #[test]
-fn a_killed_supervisor_takes_everything_along_and_the_next_up_goes_on() {
+fn faults_in_the_middle_of_a_load_lose_nothing() {
     let _alone = alone();
     let stack = Stack::new();
     stack.succeed(&["up", "--detach"]);
-    let pids = stack.pids();
-    let state: Value = serde_json::from_slice(&std::fs::read(stack.data().join("state.json")).unwrap()).unwrap();
-    let supervisor = state["supervisor"]["pid"].as_i64().unwrap();
-    let supervisor = nix::unistd::Pid::from_raw(i32::try_from(supervisor).unwrap());
-    nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGKILL).unwrap();
-    until("the end of all", Duration::from_secs(10), || !pids.iter().any(|pid| runs(*pid)));
 
+    let (began, load) = (Utc::now(), stack.load(3_000));
+    stack.in_full_swing(began);
+    let fault = Utc::now();
+    stack.succeed(&["kill", "orchestrator"]);
+    stack.succeed(&["kill", "payment-svc"]);
+    stack.assert_survived(load, fault);
+    assert_eq!(stack.component("orchestrator")["restarts"], 1);
+
+    let (began, load) = (Utc::now(), stack.load(2_000));
+    stack.in_full_swing(began);
+    let fault = Utc::now();
+    stack.succeed(&["down"]);
+    stack.succeed(&["up", "--detach"]);
+    stack.assert_survived(load, fault);
+
+    // A killed supervisor takes everything along, PostgreSQL and Kafka too.
+    let (began, load) = (Utc::now(), stack.load(2_000));
+    stack.in_full_swing(began);
+    let (pids, fault) = (stack.pids(), Utc::now());
+    nix::sys::signal::kill(stack.supervisor(), nix::sys::signal::Signal::SIGKILL).unwrap();
+    until("the end of all", Duration::from_secs(10), || !pids.iter().any(|pid| runs(*pid)));
     assert!(stack.components().iter().all(|component| component["state"] == "stopped"));
     stack.succeed(&["up", "--detach"]);
-    assert!(stack.components().iter().all(|component| component["state"] == "ready"));
+    stack.assert_survived(load, fault);
 }
 
 #[test]
