@@ -39,5 +39,5 @@ pub use otlp::{OtlpReceiver, Span};
 pub use process::Process;
 pub use seed::rng;
 pub use servers::Servers;
-pub use statements::assert_statements_prepare;
+pub use statements::{assert_plans_by_key, assert_statements_prepare};
 pub use wait::{wait_for, wait_until};

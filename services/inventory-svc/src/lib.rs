@@ -15,7 +15,7 @@ use std::sync::Arc;
 use messaging::Consumer;
 use orders::topics::{INVENTORY_RELEASE_REQUESTED, INVENTORY_REQUESTED, ORDER_COMPLETED};
 use serde::{Deserialize, Serialize};
-use service_kit::{App, BoxError, Common, Service, ServiceConfig};
+use service_kit::{App, BoxError, Common, Service, ServiceConfig, db};
 
 use commands::{InventoryCommands, complete, reserve};
 
@@ -61,6 +61,7 @@ impl ServiceConfig for Config {
 /// When a client cannot be made from the configuration.
 pub async fn build(_: Config, mut app: App) -> Result<App, BoxError> {
     let pool = app.database()?;
+    db::join_by_key(&pool);
     app.consumer(
         Consumer::new(GROUP, Arc::new(InventoryCommands::new(pool.clone())))
             .topic(INVENTORY_REQUESTED.name, INVENTORY_REQUESTED.event_type)

@@ -16,7 +16,6 @@ use std::sync::{Arc, OnceLock};
 
 use messaging::Consumer;
 use service_kit::{App, BoxError, Service, db};
-use sqlx::PgPool;
 
 mod config;
 mod definitions;
@@ -72,7 +71,7 @@ const GROUP: &str = "orchestrator";
 /// When the database's URL or a Kafka setting cannot be used.
 pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
     let pool = app.database()?;
-    plan_by_key(&pool);
+    db::join_by_key(&pool);
     let definitions = Arc::new(Definitions::new(pool.clone()));
     let in_flight = Arc::new(InFlight::new(pool.clone(), config.sagas.max_in_flight));
     let replies: Arc<OnceLock<BTreeMap<String, String>>> = Arc::default();
@@ -93,14 +92,6 @@ pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
         consumer
     });
     Ok(app)
-}
-
-/// Every statement reaches its rows by key. But plans are kept for a connection's life, and those made while a table
-/// is nearly empty read it whole, also when it has grown. Going by the index in the order of the ids, all writers also
-/// lock rows in one order.
-fn plan_by_key(pool: &PgPool) {
-    let by_key = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
-    pool.set_connect_options(pool.connect_options().as_ref().clone().options(by_key));
 }
 
 /// Reads the definitions and stores them before the first saga can start, and finds the topics to read.

@@ -2,6 +2,7 @@
 
 mod adjust;
 mod commands;
+mod plans;
 mod process;
 
 use inventory_svc::commands::InventoryCommands;

@@ -1,5 +1,7 @@
 //! notification-svc on a real database and a real broker.
 
+mod plans;
+
 use messaging::Outgoing;
 use notification_svc::notify::Notifier;
 use orders::Topic;

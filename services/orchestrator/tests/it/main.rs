@@ -7,6 +7,7 @@ mod duplicates;
 mod flow;
 mod gate;
 mod operators;
+mod plans;
 mod poison;
 mod replicas;
 mod timers;

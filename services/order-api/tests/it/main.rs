@@ -6,6 +6,7 @@ mod contract;
 mod idempotency;
 mod outages;
 mod partitions;
+mod plans;
 mod reading;
 mod reconciling;
 mod support;

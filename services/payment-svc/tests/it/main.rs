@@ -2,6 +2,7 @@
 
 mod commands;
 mod ledger;
+mod plans;
 mod process;
 mod slow;
 

@@ -1,6 +1,7 @@
 //! shipping-svc on a real database and a real broker.
 
 mod commands;
+mod plans;
 mod process;
 
 use messaging::Outgoing;
