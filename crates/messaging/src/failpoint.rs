@@ -4,8 +4,19 @@
 //! passage of it kills (the first unless said). `FAILPOINT_FIRED` names a file that is created just before;
 //! while it exists nothing is killed, so that a supervisor's restart goes on. Unset, a point costs one load
 //! of an atomic.
+//!
+//! | point | is passed |
+//! |---|---|
+//! | `before-commit` | before each transaction of a batch |
+//! | `in-transaction` | in a participant's open transaction: everything is written, nothing committed |
+//! | `after-commit` | when a batch is committed and nothing of it sent |
+//! | `after-acks:k` | when the first k messages of a batch that has more are acknowledged |
+//! | `before-offsets` | when everything is acknowledged and the offsets are not committed |
+//! | `timer-before-commit` `timer-after-commit` `timer-before-settle` | in the same places of a round of timers |
+//! | `verb-before-commit` `verb-after-commit` | around the transaction of an operator's verb, which is the scope |
 
 use std::fs::OpenOptions;
+use std::path::Path;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,25 +51,43 @@ fn parse(spec: &str, fired: String) -> Option<Failpoint> {
 }
 
 impl Failpoint {
+    fn is_named(&self, name: &str, scope: &str) -> bool {
+        self.name == name && self.scope.as_deref().is_none_or(|wanted| wanted == scope)
+    }
+
     fn is_at(&self, name: &str, scope: &str) -> bool {
-        self.name == name
-            && self.scope.as_deref().is_none_or(|wanted| wanted == scope)
-            && self.passed.fetch_add(1, Ordering::Relaxed) + 1 == self.passage
+        self.is_named(name, scope) && self.passed.fetch_add(1, Ordering::Relaxed) + 1 == self.passage
+    }
+
+    fn is_after(&self, name: &str, scope: &str, done: u64, of: u64) -> bool {
+        self.is_named(name, scope) && done == self.passage && of > done
+    }
+
+    fn fire(&self) {
+        if OpenOptions::new().write(true).create_new(true).open(&self.fired).is_ok() {
+            // SIGKILL cannot be handled: no destructor, no flush, no goodbye to the broker.
+            let _ = kill(Pid::this(), Signal::SIGKILL);
+        }
     }
 }
 
 /// Kills this process as `kill -9` would if the environment arms this point.
 pub fn hit(name: &str, scope: &str) {
-    let Some(failpoint) = ARMED.as_ref() else { return };
-    if failpoint.is_at(name, scope) && OpenOptions::new().write(true).create_new(true).open(&failpoint.fired).is_ok() {
-        // SIGKILL cannot be handled: no destructor, no flush, no goodbye to the broker.
-        let _ = kill(Pid::this(), Signal::SIGKILL);
+    if let Some(failpoint) = ARMED.as_ref().filter(|failpoint| failpoint.is_at(name, scope)) {
+        failpoint.fire();
     }
 }
 
-/// Whether the environment arms the point `name`; asked where reaching it needs extra work.
+/// [`hit`] at a point within a batch: `:k` is not a passage here but how many of more than k are `done`.
+pub(crate) fn hit_after(name: &str, scope: &str, done: usize, of: usize) {
+    if let Some(failpoint) = ARMED.as_ref().filter(|point| point.is_after(name, scope, done as u64, of as u64)) {
+        failpoint.fire();
+    }
+}
+
+/// Whether the point `name` is armed and has not killed yet; asked where reaching it needs extra work.
 pub(crate) fn armed(name: &str) -> bool {
-    ARMED.as_ref().is_some_and(|failpoint| failpoint.name == name)
+    ARMED.as_ref().is_some_and(|failpoint| failpoint.name == name && !Path::new(&failpoint.fired).exists())
 }
 
 #[cfg(test)]
@@ -73,5 +102,13 @@ mod tests {
         assert!(!point.is_at("after-commit", "payment-svc"));
         assert!(point.is_at("after-commit", "payment-svc"));
         assert!(!point.is_at("after-commit", "payment-svc"));
+    }
+
+    #[test]
+    fn a_failpoint_within_a_batch_fires_when_so_many_are_done_and_some_are_not() {
+        let point = parse("after-acks:2", "/nowhere".into()).expect("well formed");
+        let after = |done, of| point.is_after("after-acks", "payment-svc", done, of);
+        assert!(!after(1, 3) && !after(2, 2) && !after(3, 4));
+        assert!(after(2, 3));
     }
 }

@@ -161,14 +161,11 @@ impl Producer {
         let (failed, mut failures) = mpsc::unbounded_channel();
         let batch =
             Arc::new(Batch { unanswered: AtomicUsize::new(messages.len()), failed, all_answered: Notify::new() });
-        for message in messages {
+        for (before, message) in messages.iter().enumerate() {
             self.enqueue(message, &batch).await;
-            if failpoint::armed("after-acks") {
-                // Alone on the wire, so that "after k of n acknowledgements" is exact.
-                let before = batch.unanswered.load(Ordering::Acquire);
-                if self.inner.producer.flush(Duration::from_secs(10)).is_ok() || before == 0 {
-                    failpoint::hit("after-acks", &self.inner.client_id);
-                }
+            // Alone on the wire, so that "after k of n acknowledgements" is exact.
+            if failpoint::armed("after-acks") && self.inner.producer.flush(Duration::from_secs(10)).is_ok() {
+                failpoint::hit_after("after-acks", &self.inner.client_id, before + 1, messages.len());
             }
         }
         tokio::select! {

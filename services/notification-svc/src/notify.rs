@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use messaging::{
-    BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Poison, Record, async_trait, failpoint, participant,
-};
+use messaging::{BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Poison, Record, async_trait, participant};
 use orders::OrderStatus;
 use orders::messages::OrderEnded;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::{GROUP, metrics};
+use crate::metrics;
 
 /// Inserts the notifications that are new.
 pub const NOTIFY: &str = "
@@ -63,7 +61,6 @@ impl BatchHandler for Notifier {
         let customers: Vec<&str> = ends.values().map(|ended| ended.customer_id.as_str()).collect();
         let texts: Vec<String> = ends.values().map(|ended| text(ended)).collect();
 
-        failpoint::hit("in-transaction", GROUP);
         let sent: Vec<(Uuid, String, String, String)> =
             sqlx::query_as(NOTIFY).bind(orders).bind(kinds).bind(customers).bind(texts).fetch_all(&self.pool).await?;
 

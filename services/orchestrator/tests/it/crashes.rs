@@ -1,3 +1,6 @@
+//! Rule "Partial produce": a process that dies with a part of a batch sent has committed no offset of it, and the batch is
+//! produced again.
+
 use serde_json::json;
 
 use crate::trip::{PATIENT, SOON, Trip, path};
@@ -6,7 +9,7 @@ use crate::trip::{PATIENT, SOON, Trip, path};
 async fn survives(point: &str) {
     let trip = Trip::new(PATIENT).await;
     let orchestrator = trip.fated(point).await;
-    let sagas = trip.book_many(5).await;
+    let sagas = trip.book_many(20).await;
     orchestrator.wait_exit(SOON).await;
     orchestrator.start().await;
     trip.serve(&sagas).await;

@@ -86,7 +86,6 @@ impl BatchHandler for PaymentCommands {
         let (charged, undone);
         if refunds.is_empty() && !charge::any_slow(&charges) {
             // A single statement is its own transaction, in one round trip instead of three.
-            failpoint::hit("in-transaction", GROUP);
             charged = charge::charge(&mut connection, &charges, self.slow_after).await?;
             undone = Vec::new();
         } else {

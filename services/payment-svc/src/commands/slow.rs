@@ -6,15 +6,15 @@
 
 use std::time::Duration;
 
-use messaging::{CancellationToken, Cancelled, Delivery, Outgoing, Producer};
+use messaging::{CancellationToken, Cancelled, Delivery, Outgoing, Producer, failpoint};
 use orders::messages::PaymentRequested;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{Message, SOURCE};
-use crate::metrics;
 use crate::payment::{Payment, State};
+use crate::{GROUP, metrics};
 
 /// The most answers of one round.
 const ROUND: i64 = 500;
@@ -145,6 +145,9 @@ enum RoundError {
 /// One round; returns how many answers were published.
 async fn round(pool: &PgPool, producer: &Producer, shutdown: &CancellationToken) -> Result<usize, RoundError> {
     let charged = sqlx::query(FIRE).bind(ROUND).execute(pool).await?.rows_affected();
+    if charged > 0 {
+        failpoint::hit("timer-after-commit", GROUP);
+    }
     for _ in 0..charged {
         metrics::applied("charge", State::Charged.as_str());
     }
@@ -155,6 +158,7 @@ async fn round(pool: &PgPool, producer: &Producer, shutdown: &CancellationToken)
     let orders: Vec<Uuid> = due.iter().map(|answer| answer.payment.order_id).collect();
     let messages: Vec<Outgoing> = due.into_iter().filter_map(DueAnswer::into_message).collect();
     producer.publish(&messages, shutdown).await.map_err(RoundError::Shutdown)?;
+    failpoint::hit("timer-before-settle", GROUP);
     sqlx::query(SETTLE).bind(&orders).execute(pool).await?;
     Ok(orders.len())
 }

@@ -1,4 +1,6 @@
 //! Charges that are answered later.
+//!
+//! Rule "No Kafka input, no redelivery": the answer is a row that is due until its message is acknowledged.
 
 use std::time::Duration;
 
@@ -107,4 +109,33 @@ async fn an_answer_that_was_charged_but_not_sent_before_a_crash_is_sent() {
     stop.cancel();
     task.await.expect("the task ends");
     assert_eq!(books(&env.pool("payment"), order).await, ("CHARGED".to_owned(), 1, 0));
+}
+
+#[tokio::test]
+async fn no_kafka_input_a_slow_answer_survives_a_crash_at_each_point_of_its_round() {
+    for (point, copies) in [("timer-after-commit", 1), ("timer-before-settle", 2)] {
+        let env = Env::new("payment").await;
+        let fired = env.dir().join("fired");
+        let service = env
+            .start_service(
+                "payment-svc",
+                &[
+                    ("PAYMENT_SLOW_ANSWER_SECONDS", "1"),
+                    ("FAILPOINT", point),
+                    ("FAILPOINT_FIRED", &fired.display().to_string()),
+                ],
+            )
+            .await;
+        let order = Uuid::now_v7();
+        env.send(charge(order, "tok_slow")).await;
+        service.wait_exit(Duration::from_secs(30)).await;
+        assert!(fired.exists(), "{point}: it died of something else");
+        assert_eq!(due_rows(&env).await, 1, "{point}: still to be sent");
+        service.start().await;
+        testkit::wait_until("the answer is settled", Duration::from_secs(30), async || due_rows(&env).await == 0).await;
+        let sent = env.read_topic("payment.successful").await;
+        assert_eq!(sent.len(), copies, "{point}");
+        assert!(sent.iter().all(|copy| copy.payload == sent[0].payload && copy.headers == sent[0].headers), "{point}");
+        assert_eq!(books(&env.pool("payment"), order).await, ("CHARGED".to_owned(), 1, 0));
+    }
 }

@@ -79,7 +79,6 @@ impl BatchHandler for ShippingCommands {
         let (scheduled, undone);
         if cancels.is_empty() {
             // A single statement is its own transaction, in one round trip instead of three.
-            failpoint::hit("in-transaction", GROUP);
             scheduled = schedule::schedule(&mut connection, &bookings).await?;
             undone = Vec::new();
         } else {

@@ -51,3 +51,26 @@ async fn bytes_that_nobody_understands_are_dead_letters_and_their_neighbours_are
     assert_eq!(get(url(&Uuid::now_v7().to_string())).await.0, 404);
     assert_eq!(get(url("seven")).await.0, 400);
 }
+
+#[tokio::test]
+async fn a_crash_inside_the_transaction_of_a_cancel_is_healed_by_redelivery() {
+    let env = Env::new("shipping").await;
+    let fired = env.dir().join("fired");
+    let note = fired.display().to_string();
+    let failpoint = [("FAILPOINT", "in-transaction@shipping-svc"), ("FAILPOINT_FIRED", note.as_str())];
+    let service = env.start_service("shipping-svc", &failpoint).await;
+    let order = Uuid::now_v7();
+    let key = Some(order.to_string().into_bytes());
+    env.send(schedule(order, "FR")).await;
+    env.await_message("shipping.scheduled", |record| record.key == key).await;
+    env.send(cancel(order)).await;
+    service.wait_exit(std::time::Duration::from_secs(30)).await;
+    assert!(fired.exists(), "it died of something else");
+    let state = "SELECT state FROM shipments WHERE order_id = $1";
+    let state: String = sqlx::query_scalar(state).bind(order).fetch_one(&env.pool("shipping")).await.expect("a row");
+    assert_eq!(state, "SCHEDULED", "nothing was committed");
+    service.start().await;
+    env.await_message("shipping.cancelled", |record| record.key == key).await;
+    let url = format!("{}/api/shipments/{order}", service.url());
+    assert_eq!(get(url).await.1["state"], "CANCELLED");
+}
