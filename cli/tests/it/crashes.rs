@@ -1,4 +1,4 @@
-//! Processes that die, freeze, or are all stopped, while orders come in.
+//! Processes that die, or are all stopped, while orders come in.
 
 use std::time::Duration;
 
@@ -42,32 +42,4 @@ async fn stopping_everything_in_the_middle_of_a_load_and_starting_it_again_loses
     };
     let (summary, ()) = tokio::join!(placed(&cluster, 2_000, 32, MIX), down_and_up);
     assert_all_ended_and_clean(&cluster, &summary).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_freezes_past_its_session_and_wakes_again_does_no_harm() {
-    let env = Env::new("freeze").await;
-    let cluster = env.cluster().instances("orchestrator", 2).instances("payment-svc", 2).start().await;
-    let frozen = [&cluster.instances("orchestrator")[1], &cluster.instances("payment-svc")[1]];
-    let freeze = async {
-        ended(&env, 50).await;
-        for process in frozen {
-            process.pause();
-        }
-        // Three times the session timeout: its partitions are long somebody else's when it wakes.
-        tokio::time::sleep(Duration::from_secs(20)).await;
-        for process in frozen {
-            process.resume();
-        }
-    };
-    // One load runs into the freeze, the next one through it, the last over the awakening.
-    let loads = async {
-        let first = placed(&cluster, 1_500, 32, MIX).await;
-        let second = placed(&cluster, 500, 16, MIX).await;
-        (first, second)
-    };
-    let ((first, second), ()) = tokio::join!(loads, freeze);
-    let third = placed(&cluster, 300, 16, MIX).await;
-    assert!(first.is_complete() && second.is_complete(), "{first}\n{second}");
-    assert_all_ended_and_clean(&cluster, &third).await;
 }

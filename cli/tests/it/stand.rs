@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use symphony_cli::api::Api;
 use symphony_cli::audit::{Report, Target, audit};
 use symphony_cli::commands::load::{Args, Summary, load};
-use testkit::{Cluster, Env};
+use testkit::{Cluster, Env, Process};
 
 /// Longer than any order takes that is not made to wait.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -124,4 +124,13 @@ pub(crate) fn path(saga: &Value) -> Vec<String> {
     let entries = saga["timeline"].as_array().expect("a timeline");
     let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
     entries.iter().map(|entry| format!("{} {}", text(entry, "type"), text(entry, "step")).trim().to_owned()).collect()
+}
+
+/// A metric of `process`, summed over its labels.
+pub(crate) async fn metric(process: &Process, name: &str) -> f64 {
+    let url = format!("{}/metrics", process.url());
+    let text = reqwest::get(url).await.expect("an answer").text().await.expect("text");
+    let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+    let of_name = samples.filter(|(labelled, _)| labelled.split('{').next() == Some(name));
+    of_name.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
 }
