@@ -1,74 +1,136 @@
-//! The work that one order costs, counted by PostgreSQL and Kafka themselves.
+//! The work that one order costs, counted by PostgreSQL and Kafka themselves, and the big run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use testkit::{Env, SERVICES, wait_until};
+use testkit::{Cluster, Env, SERVICES, wait_until};
 
-use crate::stand::{assert_all_ended_and_clean, placed};
+use crate::stand::{assert_all_ended_and_clean, number, placed};
 
-/// Orders of one measurement. A number that divides into whole batches is not needed: what is counted is per order.
-const ORDERS: u64 = 2_000;
 /// The budget of an order that completes, with one item.
 const ROW_WRITES: u64 = 26;
 const MESSAGES: u64 = 8;
+/// An order whose payment is declined: two messages to payment-svc and back, one in, one out.
+const MESSAGES_DECLINED: u64 = 4;
+/// An order that cannot be shipped: three steps, two undos, one in, one out.
+const MESSAGES_UNSERVED: u64 = 12;
+/// The budget of commits, of all databases together, at full load.
+const COMMITS: f64 = 0.3;
 
 /// The signs of life of Debezium and of background work are counted apart.
 const WRITES: &str = "\
 SELECT relname::text, (n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_user_tables
  WHERE relname NOT IN ('cdc_heartbeat', 'order_reconciler', 'outbox_partitions', '_sqlx_migrations')";
-const COMMITS: &str = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+const XACT_COMMIT: &str = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_completed_order_stays_within_its_budget_of_rows_messages_and_events() {
+    const ORDERS: u64 = 2_000;
     let env = Env::new("counts").await;
     let cluster = env.cluster().start().await;
-    let (rows_before, commits_before) = (rows(&env).await, commits(&env).await);
+    let meter = Meter::start(&env).await;
     let summary = placed(&cluster, ORDERS, 64, "").await;
     assert_eq!(summary.statuses.get("COMPLETED"), Some(&ORDERS), "{summary}");
-    let shipped = "SELECT sum(shipped)::bigint FROM stock";
-    wait_until("all goods to be shipped", Duration::from_secs(60), async || {
-        crate::stand::number(&env, "inventory", shipped).await == i64::try_from(ORDERS).expect("a small number")
-    })
-    .await;
-    let told = "SELECT count(*) FROM notifications";
-    wait_until("everybody to be told", Duration::from_secs(60), async || {
-        crate::stand::number(&env, "notification", told).await == i64::try_from(ORDERS).expect("a small number")
-    })
-    .await;
-
-    // A session tells its counts within a second of its last statement, or when it ends.
-    let commits = commits(&env).await - commits_before;
-    cluster.stop_all().await;
-    let mut rows_after = rows(&env).await;
-    wait_until("the counts to be told", Duration::from_secs(10), async || {
-        let next = rows(&env).await;
-        let settled = next == rows_after && next.get("orders.order_items").is_some_and(|items| *items >= ORDERS);
-        rows_after = next;
-        settled
-    })
-    .await;
-    let mut writes = 0;
-    for (table, count) in &rows_after {
-        let count = count - rows_before.get(table).copied().unwrap_or_default();
-        writes += count;
-        eprintln!("{table:<40} {:>8.3} row writes an order", count as f64 / ORDERS as f64);
-    }
-    eprintln!("{:<40} {:>8.3} commits an order", "all databases", commits as f64 / ORDERS as f64);
-    assert!(writes <= ROW_WRITES * ORDERS, "{writes} row writes for {ORDERS} orders, more than {ROW_WRITES} each");
-
-    let mut messages = 0;
-    for topic in orders::topics::ALL {
-        let kafka = env.kafka();
-        let offsets = messaging::admin::offsets(&kafka.bootstrap_servers, &kafka.topic(topic.name)).await;
-        let count: i64 = offsets.expect("offsets").iter().map(|(_, next)| next).sum();
-        if topic.name == "order.created" {
-            assert_eq!(count.unsigned_abs(), ORDERS, "events by change data capture");
-        }
-        messages += count.unsigned_abs();
-    }
-    assert_eq!(messages, MESSAGES * ORDERS, "messages on the saga's topics");
+    let used = meter.stop(&cluster, ORDERS, ORDERS).await;
+    assert!(used.writes <= ROW_WRITES * ORDERS, "{} row writes for {ORDERS} orders", used.writes);
+    assert_eq!(used.events, ORDERS, "events by change data capture");
+    assert_eq!(used.messages, MESSAGES * ORDERS, "messages on the saga's topics");
     assert_all_ended_and_clean(&cluster, &summary).await;
+}
+
+/// As many orders as the platform promises to bring to their ends, some of which cannot succeed.
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_orders_from_64_clients_all_end_and_cost_what_they_may() {
+    const ORDERS: u64 = 20_000;
+    const DECLINED: u64 = ORDERS / 20;
+    const UNSERVED: u64 = ORDERS / 10;
+    const COMPLETED: u64 = ORDERS - DECLINED - UNSERVED;
+    let env = Env::new("big-run").await;
+    let cluster = env.cluster().start().await;
+    let meter = Meter::start(&env).await;
+    let summary = placed(&cluster, ORDERS, 64, "declined=5,unserved=10").await;
+    eprintln!("{summary}");
+    let statuses = BTreeMap::from([("COMPLETED".into(), COMPLETED), ("CANCELLED".into(), DECLINED + UNSERVED)]);
+    assert_eq!(summary.statuses, statuses, "{summary}");
+    let used = meter.stop(&cluster, ORDERS, COMPLETED).await;
+    assert!(used.writes <= ROW_WRITES * ORDERS, "{} row writes for {ORDERS} orders", used.writes);
+    assert_eq!(used.events, ORDERS, "events by change data capture");
+    let messages = MESSAGES * COMPLETED + MESSAGES_DECLINED * DECLINED + MESSAGES_UNSERVED * UNSERVED;
+    assert_eq!(used.messages, messages, "messages on the saga's topics");
+    let commits = used.commits as f64 / ORDERS as f64;
+    assert!(commits <= COMMITS, "{commits:.3} commits an order, more than {COMMITS}");
+    assert_all_ended_and_clean(&cluster, &summary).await;
+}
+
+/// Reads the counters before the work.
+struct Meter<'e> {
+    env: &'e Env,
+    rows: BTreeMap<String, u64>,
+    commits: u64,
+}
+
+/// What some orders cost.
+struct Used {
+    /// Rows inserted, updated and deleted.
+    writes: u64,
+    commits: u64,
+    /// Messages on `order.created`.
+    events: u64,
+    /// Messages on all topics of the saga, the events among them.
+    messages: u64,
+}
+
+impl<'e> Meter<'e> {
+    async fn start(env: &'e Env) -> Self {
+        Meter { env, rows: rows(env).await, commits: commits(env).await }
+    }
+
+    /// Waits until nothing of `orders`, of which so many `completed`, is left to do, stops the services, and tells
+    /// what that took.
+    async fn stop(self, cluster: &Cluster<'_>, orders: u64, completed: u64) -> Used {
+        let env = self.env;
+        let counts = [
+            ("inventory", "SELECT sum(shipped)::bigint FROM stock", completed, "all goods to be shipped"),
+            ("notification", "SELECT count(*) FROM notifications", orders, "everybody to be told"),
+        ];
+        for (database, sql, count, what) in counts {
+            wait_until(what, Duration::from_secs(60), async || {
+                number(env, database, sql).await.unsigned_abs() == count
+            })
+            .await;
+        }
+        // A session tells its counts within a second of its last statement, or when it ends.
+        let commits = commits(env).await - self.commits;
+        cluster.stop_all().await;
+        let mut after = rows(env).await;
+        wait_until("the counts to be told", Duration::from_secs(10), async || {
+            let next = rows(env).await;
+            let settled = next == after && next.get("orders.order_items").is_some_and(|items| *items >= orders);
+            after = next;
+            settled
+        })
+        .await;
+        let mut writes = 0;
+        for (table, count) in &after {
+            let count = count - self.rows.get(table).copied().unwrap_or_default();
+            writes += count;
+            eprintln!("{table:<40} {:>8.3} row writes an order", count as f64 / orders as f64);
+        }
+        eprintln!("{:<40} {:>8.3} row writes an order", "all tables", writes as f64 / orders as f64);
+        eprintln!("{:<40} {:>8.3} commits an order", "all databases", commits as f64 / orders as f64);
+        let (mut events, mut messages) = (0, 0);
+        for topic in orders::topics::ALL {
+            let kafka = env.kafka();
+            let offsets = messaging::admin::offsets(&kafka.bootstrap_servers, &kafka.topic(topic.name)).await;
+            let count: i64 = offsets.expect("offsets").iter().map(|(_, next)| next).sum();
+            messages += count.unsigned_abs();
+            if topic.name == "order.created" {
+                events = count.unsigned_abs();
+            }
+        }
+        eprintln!("{:<40} {:>8.3} messages an order", "the saga's topics", messages as f64 / orders as f64);
+        Used { writes, commits, events, messages }
+    }
 }
 
 /// Row writes of every table, by `database.table`; partitions of the outbox are one table.
@@ -88,7 +150,7 @@ async fn rows(env: &Env) -> BTreeMap<String, u64> {
 async fn commits(env: &Env) -> u64 {
     let mut commits = 0;
     for (_, database) in SERVICES {
-        commits += crate::stand::number(env, database, COMMITS).await.unsigned_abs();
+        commits += number(env, database, XACT_COMMIT).await.unsigned_abs();
     }
     commits
 }
