@@ -8,14 +8,16 @@ only after every answer was acknowledged.
 import json
 import logging
 import os
+import re
 import signal
 import sqlite3
+import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 log = logging.getLogger("participant")
 
@@ -25,6 +27,16 @@ NOT_SERVED = {"AQ"}
 
 SCHEDULE = "shipping.requested"
 CANCEL = "shipping.cancel.requested"
+
+COUNTRY = re.compile("[A-Z]{2}")
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+MAX_STEP = 256
+
+# The producer's own limit lies above that of every topic: what is too large is for the broker to say.
+MAX_REQUEST_BYTES = 100_000_000
+# So much of the value stays in a dead letter that even its topic refuses as too large.
+KEPT_BYTES = 64 * 1024
 
 
 def event_type(topic: str) -> str:
@@ -74,33 +86,60 @@ class Command:
     value: dict
 
 
-def decode(topic: str, message: Message) -> Command:
-    """Reads a command, or says why it never can be one."""
+def envelope(message: Message) -> dict[str, str]:
+    """The CloudEvents attributes, checked as every consumer of the platform checks them."""
     try:
-        headers = {name: value.decode() for name, value in message.headers() or [] if value is not None}
         key = (message.key() or b"").decode()
     except UnicodeDecodeError as error:
-        raise Poison("invalid-header", str(error)) from error
-    for name in ("ce_id", "ce_type", "ce_subject", "ce_sagaid", "ce_step"):
+        raise Poison("invalid-key", str(error)) from error
+    if not key:
+        raise Poison("invalid-key", "the message has no key")
+    headers = {}
+    for name, value in message.headers() or []:
+        try:
+            headers[name] = (value or b"").decode()
+        except UnicodeDecodeError:  # a header that is no text is none
+            headers.pop(name, None)
+    for name in ("ce_specversion", "ce_subject", "ce_id", "ce_type", "ce_source", "ce_time", "ce_sagaid", "ce_step"):
         if not headers.get(name):
             raise Poison("missing-header", f"the header {name} is missing")
-    if headers["ce_type"] != event_type(topic):
-        raise Poison("unexpected-type", f"{headers['ce_type']} is not the type of {topic}")
+    if headers["ce_specversion"] != "1.0":
+        raise Poison("unsupported-specversion", f"ce_specversion is {headers['ce_specversion']!r}, not '1.0'")
+    if headers["ce_subject"] != key:
+        raise Poison("key-subject-mismatch", f"the key is {key!r} but ce_subject is {headers['ce_subject']!r}")
     try:
-        value = json.loads(message.value() or b"")
-        order_id = value["orderId"]
-        if topic == SCHEDULE and not isinstance(value["country"], str):
-            raise TypeError("country is not text")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Poison("invalid-json", f"{type(error).__name__}: {error}") from error
-    if not key == headers["ce_subject"] == order_id:
-        raise Poison("subject-mismatch", f"key {key!r}, subject {headers['ce_subject']!r}, order {order_id!r}")
-    try:
-        saga = uuid.UUID(headers["ce_sagaid"])
-        uuid.UUID(order_id)
+        for name in ("ce_id", "ce_sagaid"):
+            uuid.UUID(headers[name])
+        if not RFC_3339.fullmatch(headers["ce_time"]):
+            raise ValueError(f"ce_time is {headers['ce_time']!r}, not an RFC 3339 time")
+        if len(headers["ce_step"]) > MAX_STEP:
+            raise ValueError(f"ce_step has {len(headers['ce_step'])} characters")
     except ValueError as error:
         raise Poison("invalid-header", str(error)) from error
-    return Command(topic, headers["ce_id"], saga, headers["ce_step"], order_id, headers.get("traceparent"), value)
+    if not TRACEPARENT.fullmatch(headers.get("traceparent", "")):
+        headers.pop("traceparent", None)  # what cannot be traced is processed all the same
+    return headers
+
+
+def decode(topic: str, message: Message) -> Command:
+    """Reads a command, or says why it never can be one."""
+    headers = envelope(message)
+    if headers["ce_type"] != event_type(topic):
+        raise Poison("unexpected-type", f"{headers['ce_type']!r} does not belong on {topic}")
+    if not message.value():
+        raise Poison("empty-payload", "the message has no value")
+    try:
+        value = json.loads(message.value())
+        order_id = str(uuid.UUID(value["orderId"]))
+        # Whatever the answer repeats is checked, so that no command can make an answer that no topic takes.
+        if topic == SCHEDULE and not COUNTRY.fullmatch(value["country"]):
+            raise ValueError("country is not an ISO 3166-1 alpha-2 code")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Poison("invalid-json", f"{type(error).__name__}: {error}") from error
+    if order_id != headers["ce_subject"]:
+        raise Poison("subject-mismatch", f"the value is about {order_id} but ce_subject is {headers['ce_subject']!r}")
+    saga, trace = uuid.UUID(headers["ce_sagaid"]), headers.get("traceparent")
+    return Command(topic, headers["ce_id"], saga, headers["ce_step"], order_id, trace, value)
 
 
 class Shipments:
@@ -177,11 +216,11 @@ def answer(command: Command, shipments: Shipments) -> dict:
     """Applies a command and makes its answer from the stored row alone: the same row gives the same bytes."""
     if command.topic == CANCEL:
         row = shipments.cancel(command.order_id)
-        topic, direction, time = "shipping.cancelled", "undo", row["undone_at"]
+        topic, direction, stored_at = "shipping.cancelled", "undo", row["undone_at"]
         value = {"orderId": command.order_id}
     else:
         row = shipments.schedule(command.order_id, command.value["country"])
-        direction, time = "do", row["answered_at"]
+        direction, stored_at = "do", row["answered_at"]
         if row["shipment_id"] is not None:  # the answer stays what it was, also after the undo
             topic = "shipping.scheduled"
             value = {
@@ -201,7 +240,7 @@ def answer(command: Command, shipments: Shipments) -> dict:
         "ce_type": event_type(topic),
         "ce_source": SOURCE,
         "ce_subject": command.order_id,
-        "ce_time": time,
+        "ce_time": stored_at,
         "ce_sagaid": str(command.saga),
         "ce_step": command.step,
         "ce_causationid": command.id,
@@ -230,6 +269,23 @@ def dead_letter(topic: str, message: Message, poison: Poison, group: str) -> dic
     return {"topic": f"{topic}.dlq", "key": message.key(), "value": message.value(), "headers": headers}
 
 
+def shortened(letter: dict) -> dict:
+    """The last resort for a dead letter that its topic refuses: its cause, and the start of the value.
+
+    `dlq-topic`, `dlq-partition` and `dlq-offset` say where the original is while it is retained.
+    """
+    headers = [(name, value) for name, value in letter["headers"] if name.startswith("dlq-")]
+    headers.append(("dlq-truncated-from", str(len(letter["value"] or b""))))
+    start = {name: letter[name][:KEPT_BYTES] if letter[name] else letter[name] for name in ("key", "value")}
+    return letter | start | {"headers": headers}
+
+
+def again(message: dict, error: KafkaError) -> dict:
+    """What to send when `message` was not acknowledged: itself, or less of a dead letter that is too large."""
+    too_large = error.code() == KafkaError.MSG_SIZE_TOO_LARGE
+    return shortened(message) if too_large and message["topic"].endswith(".dlq") else message
+
+
 class Participant:
     """Batches in, one transaction, answers out, offsets last."""
 
@@ -240,7 +296,16 @@ class Participant:
         client = {"bootstrap.servers": settings.bootstrap_servers}
         self.producer = Producer(
             # The partitioner of every client of the platform: one order is on one partition number everywhere.
-            client | {"acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 1}
+            client
+            | {
+                "acks": "all",
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "linger.ms": 1,
+                # A dead letter may carry what arrived compressed.
+                "compression.type": "lz4",
+                "message.max.bytes": MAX_REQUEST_BYTES,
+            }
         )
         self.consumer = Consumer(
             client
@@ -278,16 +343,18 @@ class Participant:
         return messages
 
     def handle(self, messages: list[Message]) -> None:
-        outgoing = []
+        answers, letters = [], []
         with self.shipments.transaction():
             for message in messages:
                 topic = message.topic().removeprefix(self.settings.topic_prefix)
                 try:
-                    outgoing.append(answer(decode(topic, message), self.shipments))
+                    answers.append(answer(decode(topic, message), self.shipments))
                 except Poison as poison:
-                    log.error("%s[%d]@%d: %s", topic, message.partition(), message.offset(), poison)
-                    outgoing.append(dead_letter(topic, message, poison, self.settings.group))
-        self.publish(outgoing)
+                    log.error("%s[%d]@%d: %s", topic, message.partition(), message.offset(), str(poison)[:2000])
+                    letters.append(dead_letter(topic, message, poison, self.settings.group))
+        for letter in letters:  # one by one: they are rare, and one that is too large must not take others along
+            self.publish([letter])
+        self.publish(answers)
         self.commit(messages)
 
     def publish(self, outgoing: list[dict]) -> None:
@@ -300,7 +367,7 @@ class Participant:
                 def delivered(error, _, message=message):
                     if error is not None:
                         log.warning("not acknowledged, sending again: %s", error)
-                        failed.append(message)
+                        failed.append(again(message, error))
 
                 while True:
                     try:
@@ -308,8 +375,13 @@ class Participant:
                         break
                     except BufferError:
                         self.producer.poll(0.1)
+                    except KafkaException as error:  # refused before it was sent
+                        delivered(error.args[0], None)
+                        break
             self.producer.flush()
             outgoing = failed
+            if failed:
+                time.sleep(0.1)
 
     def commit(self, messages: list[Message]) -> None:
         next_offsets = {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
