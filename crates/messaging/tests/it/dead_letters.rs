@@ -93,3 +93,23 @@ async fn the_largest_message_that_a_topic_takes_is_buried_whole_and_a_larger_let
     assert!(seen.contains(&(Some(65_536), Some("1048150"))), "{seen:?}");
     assert!(seen.contains(&(Some(compressible.len()), None)), "{seen:?}");
 }
+
+/// One consumer is one loop: while a poison is looked for, everything else waits. So the search must be short.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poison_among_five_hundred_is_found_in_twelve_tries() {
+    let harness = Harness::with_commands_on(1).await;
+    let values: Vec<String> = (0..500).map(|n| if n == 77 { "poison".to_owned() } else { n.to_string() }).collect();
+    let keys: Vec<String> = values.iter().map(|_| harness.key()).collect();
+    let messages: Vec<_> = keys.iter().map(String::as_str).zip(values.iter().map(String::as_str)).collect();
+    harness.send(COMMANDS, &messages).await;
+    let member = harness.join();
+    let started = std::time::Instant::now();
+    harness.handled(499).await;
+    letters(&harness, 1).await;
+    eprintln!("joined, found and buried after {:?}", started.elapsed());
+    member.stop().await;
+    let tries = harness.script.tries_with_poison.lock().await.clone();
+    // The whole batch, then halves of it until the poison is alone, then alone until it was tried three times.
+    assert!(tries.len() <= 12, "{tries:?}");
+    assert_eq!(tries.iter().filter(|size| **size == 1).count(), 3, "{tries:?}");
+}

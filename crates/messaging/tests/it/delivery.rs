@@ -109,6 +109,7 @@ async fn members_that_come_and_go_in_mid_load_lose_nothing() {
     assert_eq!(harness.committed(COMMANDS).await, 2_000);
 }
 
+/// Rule "Backlog is not lateness".
 #[tokio::test(flavor = "multi_thread")]
 async fn starts_pause_while_the_gate_is_closed_and_answers_go_on() {
     let harness = Harness::new().await;

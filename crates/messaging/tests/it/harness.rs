@@ -27,6 +27,8 @@ pub struct Script {
     pub handled: Mutex<Vec<(String, String)>>,
     /// While set, a dependency is down.
     pub down: AtomicBool,
+    /// The sizes of the batches that were tried with a poison in them, in order.
+    pub tries_with_poison: Mutex<Vec<usize>>,
     /// How long each batch takes, in milliseconds.
     pub slow: std::sync::atomic::AtomicU64,
 }
@@ -51,6 +53,7 @@ impl BatchHandler for Script {
             return Err(HandlerError::Retry("the database is down".into()));
         }
         if batch.iter().any(|delivery| delivery.message == "poison") {
+            self.tries_with_poison.lock().await.push(batch.len());
             return Err(HandlerError::poison("test-poison", "this can never work"));
         }
         assert!(batch.iter().all(|delivery| delivery.message != "panic"), "the handler was told to panic");
@@ -90,9 +93,16 @@ impl Member {
 
 impl Harness {
     pub async fn new() -> Self {
+        Self::with_commands_on(2).await
+    }
+
+    /// The commands on so many partitions, everything else on two. On one partition what was sent before the member
+    /// joins is one batch.
+    pub async fn with_commands_on(partitions: i32) -> Self {
         let env = Env::bare("messaging");
         let letters = [COMMANDS, STARTS].map(messaging::dead_letter::topic_of);
-        env.create_topics(&[COMMANDS, STARTS, ANSWERS, &letters[0], &letters[1]], 2).await;
+        env.create_topics(&[COMMANDS], partitions).await;
+        env.create_topics(&[STARTS, ANSWERS, &letters[0], &letters[1]], 2).await;
         let producer = Producer::new(&env.kafka(), "test").expect("a producer");
         Harness { env, script: Arc::default(), producer, ids: Default::default() }
     }

@@ -3,4 +3,5 @@
 mod dead_letters;
 mod delivery;
 mod harness;
+mod partial_produce;
 mod timers;

@@ -1,3 +1,5 @@
+//! Rule "Backlog is not lateness": timers wait behind the answers.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,4 +1,7 @@
 //! Messages in every order that Kafka can deliver them in.
+//!
+//! Rule "Fold": effects come only from the rows that the insert gave, whoever else is at them.
+//! Rule "Duplicates": the stored answer, byte for byte.
 
 use rand::Rng;
 use rand::RngExt;
@@ -81,6 +84,7 @@ async fn an_undo_before_its_command_refuses_the_command_for_ever() {
     assert_eq!(heaps(&env.pool("inventory"), "SKU-001").await, (1_000_000, 0, 0));
 }
 
+/// Rule "End events".
 #[tokio::test]
 async fn a_completed_order_ships_what_it_holds_once_and_any_other_changes_nothing() {
     let env = Env::bare("inventory");

@@ -1,3 +1,6 @@
+//! Rule "Fold": the inputs of a batch are folded in their order and written once.
+//! Rule "Duplicates": byte for byte what was sent before.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,6 @@
+//! Rule "No Kafka input, no redelivery": an unsettled timer fires the same messages.
+//! Rule "Backlog is not lateness": a deadline passes only up to the moment until which the answers are read.
+
 use serde_json::json;
 
 use super::*;

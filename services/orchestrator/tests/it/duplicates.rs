@@ -1,3 +1,5 @@
+//! Rule "Duplicates": what comes again changes nothing and sends again what it caused, as far as that is unanswered.
+
 use messaging::admin;
 use serde_json::json;
 use testkit::wait_until;

@@ -1,3 +1,5 @@
+//! Rule "End events": their ids follow from saga, type and version.
+
 use std::time::Duration;
 
 use serde_json::json;

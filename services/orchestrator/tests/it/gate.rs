@@ -1,3 +1,5 @@
+//! Rule "Backlog is not lateness": replies go before starts.
+
 use testkit::wait_until;
 
 use crate::trip::{PATIENT, SOON, Trip, count, metric};

@@ -1,3 +1,5 @@
+//! Rule "No Kafka input, no redelivery": what an operator does is sent although no message comes again.
+
 use serde_json::{Value, json};
 use testkit::Process;
 use uuid::Uuid;

@@ -1,3 +1,5 @@
+//! Rule "Fold": whoever decides on a saga that somebody else has moved meanwhile decides again.
+
 use testkit::wait_until;
 
 use crate::trip::{PATIENT, SOON, Trip, count, path};

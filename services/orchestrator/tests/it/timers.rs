@@ -1,3 +1,6 @@
+//! Rule "No Kafka input, no redelivery": what a timer does is sent until it is acknowledged.
+//! Rule "Backlog is not lateness": an answer that waits in Kafka is in time.
+
 use serde_json::json;
 use testkit::wait_until;
 use uuid::Uuid;

@@ -1,4 +1,6 @@
 //! order.completed, order.cancelled, order.parked change an order's status, in the order of their versions.
+//!
+//! Rule "End events": only a greater version is applied.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! One order for one Idempotency-Key.
+//!
+//! Rule "Idempotency-Key": it commits with the order, and what is in flight is only remembered.
 
 use std::time::Duration;
 
@@ -65,6 +67,26 @@ async fn a_key_in_flight_is_a_conflict_and_a_client_that_leaves_does_not_take_it
         .await
         .expect("the order of the client that left");
     assert_eq!(found, stored);
+}
+
+#[tokio::test]
+async fn a_process_killed_with_a_key_in_flight_leaves_no_conflict_behind() {
+    let env = Env::new("orders").await;
+    let service = env.start_service("order-api", &[]).await;
+    let pool = env.pool("orders");
+    let lock = hold_inserts(&pool).await;
+    let lost = tokio::spawn(request(&service, Some("key"), &order()).send());
+    wait_until("the insert waits", PATIENCE, async || waiting_inserts(&pool).await == 1).await;
+    assert_eq!(post_with_key(&service, "key", &order()).await.problem(), "idempotency-key-in-flight");
+
+    service.kill9().await;
+    assert!(lost.await.expect("no panic").is_err(), "its answer is lost");
+    lock.rollback().await.expect("the lock is released");
+    service.start().await;
+    // The server may still finish the statement of the dead process: then that order is found, else one is made.
+    let found = post_with_key(&service, "key", &order()).await.order();
+    assert_eq!(post_with_key(&service, "key", &order()).await.order(), found);
+    assert_eq!(rows(&pool).await, (1, 1, 1));
 }
 
 #[tokio::test]

@@ -54,6 +54,7 @@ async fn hold_rows(pool: &PgPool) -> Transaction<'static, Postgres> {
     lock
 }
 
+/// Rule "Idempotency-Key".
 #[tokio::test]
 async fn an_outcome_that_is_unknown_is_a_503_and_the_same_key_finds_the_order() {
     let env = Env::new("orders").await;

@@ -1,4 +1,6 @@
 //! An order that stays pending is published again from its stored row.
+//!
+//! Rule "No Kafka input, no redelivery": what Kafka lost comes again from the database.
 
 use std::time::Duration;
 

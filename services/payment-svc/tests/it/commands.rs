@@ -1,4 +1,7 @@
 //! Commands in every order that Kafka can deliver them in.
+//!
+//! Rule "Fold": effects come only from the rows that the insert gave, whoever else is at them.
+//! Rule "Duplicates": the stored answer, byte for byte.
 
 use rand::seq::IndexedRandom;
 use testkit::Env;
