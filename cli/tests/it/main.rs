@@ -7,6 +7,7 @@ mod contracts;
 mod counts;
 mod crashes;
 mod failpoints;
+mod faults;
 mod freeze;
 mod input;
 mod load;

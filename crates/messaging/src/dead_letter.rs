@@ -48,10 +48,7 @@ pub(crate) fn shorten(letter: &mut WireMessage) {
 }
 
 pub(crate) fn letter(config: &KafkaConfig, group: &str, record: &Record, cause: &Cause) -> WireMessage {
-    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 9);
-    for (key, value) in &record.headers {
-        headers = headers.insert(Header { key, value: value.as_deref() });
-    }
+    let mut headers = record.wire_headers();
     let error: String = cause.error.chars().take(MAX_ERROR_CHARACTERS).collect();
     for (key, value) in [
         ("dlq-topic", record.topic.clone()),

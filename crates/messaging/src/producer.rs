@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::client::{self, ClientError};
-use crate::{KafkaConfig, Outgoing, dead_letter, failpoint, metrics, watchdog};
+use crate::{KafkaConfig, Layers, Outgoing, Record, dead_letter, failpoint, metrics, watchdog};
 
 /// Publishing stopped before every acknowledgement was there: the partitions were revoked or the service
 /// stops. What was sent may still arrive; whoever owns the partitions next sends it again.
@@ -23,6 +23,7 @@ pub struct Cancelled;
 #[derive(Clone)]
 pub struct Producer {
     inner: Arc<Inner>,
+    layers: Layers,
 }
 
 struct Inner {
@@ -85,7 +86,14 @@ impl Producer {
         let producer = client::producer(config, client_id)
             .create_with_context(Acks { client_id: client_id.to_owned() })
             .map_err(|source| ClientError::new("create the producer", source))?;
-        Ok(Producer { inner: Arc::new(Inner { producer, client_id: client_id.to_owned(), config: config.clone() }) })
+        let inner = Inner { producer, client_id: client_id.to_owned(), config: config.clone() };
+        Ok(Producer { inner: Arc::new(inner), layers: Layers::default() })
+    }
+
+    /// The same producer, whose messages pass `layers`, outermost first.
+    #[must_use]
+    pub fn with_layers(self, layers: Layers) -> Self {
+        Producer { layers, ..self }
     }
 
     /// Publishes `messages` in their order and returns when the broker has acknowledged every one. While one
@@ -94,6 +102,20 @@ impl Producer {
     /// # Errors
     /// [`Cancelled`] when `cancel` fires first.
     pub async fn publish(&self, messages: &[Outgoing], cancel: &CancellationToken) -> Result<(), Cancelled> {
+        if self.layers.is_empty() {
+            return self.deliver(messages, cancel).await;
+        }
+        let mut messages = messages.to_vec();
+        for layer in self.layers.iter() {
+            messages = tokio::select! {
+                messages = layer.send(messages) => messages,
+                () = cancel.cancelled() => return Err(Cancelled),
+            };
+        }
+        self.deliver(&messages, cancel).await
+    }
+
+    async fn deliver(&self, messages: &[Outgoing], cancel: &CancellationToken) -> Result<(), Cancelled> {
         let wire: Vec<WireMessage> = messages
             .iter()
             .map(|message| WireMessage {
@@ -108,6 +130,20 @@ impl Producer {
             metrics::PUBLISHED.with_label_values(&[message.topic.as_str()]).inc();
         }
         Ok(())
+    }
+
+    /// Puts records at the end of the topics they came from.
+    pub(crate) async fn requeue(&self, records: &[Record], cancel: &CancellationToken) -> Result<(), Cancelled> {
+        let wire: Vec<WireMessage> = records
+            .iter()
+            .map(|record| WireMessage {
+                topic: self.inner.config.topic(&record.topic),
+                key: record.key.clone(),
+                payload: record.payload.clone(),
+                headers: record.wire_headers(),
+            })
+            .collect();
+        self.publish_wire(&wire, cancel).await
     }
 
     /// Publishes dead letters. One that its topic refuses as too large is shortened rather than lost.

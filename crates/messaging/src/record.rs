@@ -1,4 +1,4 @@
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use serde::de::DeserializeOwned;
 
 /// A message as the broker gave it, with the topic's name as the platform knows it (without prefix).
@@ -52,6 +52,14 @@ impl Record {
                 headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
             }),
         }
+    }
+
+    /// The headers as they go on the wire.
+    pub(crate) fn wire_headers(&self) -> OwnedHeaders {
+        let headers = OwnedHeaders::new_with_capacity(self.headers.len());
+        self.headers
+            .iter()
+            .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: value.as_deref() }))
     }
 
     /// Bytes of key, value and headers.

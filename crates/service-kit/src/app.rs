@@ -7,12 +7,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use messaging::{
     BatchHandler, BoxError, CancellationToken, ClientError, Consumer, ConsumerHandle, ConsumerHealth, KafkaConfig,
-    Producer,
+    Layer, Layers, Producer,
 };
 use sqlx::PgPool;
 use tokio::sync::watch;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::chaos::{self, Faults, Identity};
 use crate::config::Common;
 use crate::health::{CheckResult, Health, Importance};
 use crate::{Service, db};
@@ -59,6 +60,9 @@ pub struct App {
     pub(crate) startup: Vec<BoxFuture<'static, Result<(), BoxError>>>,
     pub(crate) database: Option<PgPool>,
     producer: Option<Producer>,
+    layers: Layers,
+    /// What the chaos layer obeys; none when it is off.
+    pub(crate) faults: Option<Faults>,
 }
 
 impl App {
@@ -67,6 +71,14 @@ impl App {
             "" => format!("{}-{}", hostname(), std::process::id()),
             given => given.to_owned(),
         };
+        let mut layers: Vec<Arc<dyn Layer>> = Vec::new();
+        let mut faults = None;
+        if common.chaos.enabled {
+            let identity = Identity { service: service.name.to_owned(), instance: instance.clone() };
+            let (layer, obeyed) = chaos::layer(identity);
+            layers.push(layer);
+            faults = Some(obeyed);
+        }
         Self {
             service,
             instance,
@@ -79,7 +91,15 @@ impl App {
             startup: Vec::new(),
             database: None,
             producer: None,
+            layers: layers.into(),
+            faults,
         }
+    }
+
+    /// What stands between the service's messages and its handlers; none unless the configuration asks for some. The
+    /// producer has the same.
+    pub fn layers(&self) -> Layers {
+        self.layers.clone()
     }
 
     /// Cancelled when the service begins to stop. Requests in flight are still answered after that, so
@@ -139,7 +159,7 @@ impl App {
         if let Some(producer) = &self.producer {
             return Ok(producer.clone());
         }
-        let producer = Producer::new(&self.common.kafka, self.service.name)?;
+        let producer = Producer::new(&self.common.kafka, self.service.name)?.with_layers(self.layers());
         self.producer = Some(producer.clone());
         Ok(producer)
     }

@@ -5,6 +5,7 @@
 //! configuration, telemetry, build, bind, serve, drain.
 
 mod app;
+pub mod chaos;
 pub mod config;
 pub mod db;
 pub mod health;
@@ -28,7 +29,7 @@ pub use run::run;
 pub use serve::{Outcome, Running, StartError, start};
 
 // So that a service needs neither crate in its own manifest.
-pub use messaging::{BoxError, CancellationToken};
+pub use messaging::{BoxError, CancellationToken, Layers};
 pub use utoipa_axum::router::OpenApiRouter;
 pub use utoipa_axum::routes;
 

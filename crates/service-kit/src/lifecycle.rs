@@ -12,6 +12,7 @@ use utoipa::openapi::{Info, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::{App, AppError, PendingConsumer, Task};
+use crate::chaos::{self, Faults};
 use crate::config::Common;
 use crate::health::Health;
 use crate::http::{self, Server};
@@ -31,6 +32,7 @@ pub(crate) struct Lifecycle {
     startup: Vec<BoxFuture<'static, Result<(), BoxError>>>,
     consumers: Vec<PendingConsumer>,
     producer: Option<Producer>,
+    faults: Option<Faults>,
     pending: Vec<Task>,
     tasks: Tasks,
     database: Option<PgPool>,
@@ -56,6 +58,7 @@ impl Lifecycle {
             startup: app.startup,
             consumers: app.consumers,
             producer,
+            faults: app.faults,
             pending: app.tasks,
             tasks: Tasks::default(),
             database: app.database,
@@ -103,6 +106,11 @@ impl Lifecycle {
                 () = self.shutdown.cancelled() => return Ok(false),
                 result = step => result?,
             }
+        }
+        if let Some(faults) = self.faults.take() {
+            let (_, obeying) = chaos::obey(&self.common.kafka, faults, self.shutdown.clone())?;
+            self.tasks.spawn("faults".to_owned(), async move { Ok(obeying.await?) });
+            tracing::warn!("chaos is enabled: this process obeys the faults on its topic");
         }
         for task in self.pending.drain(..) {
             self.tasks.spawn(task.name.to_owned(), task.future);

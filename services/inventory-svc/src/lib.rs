@@ -62,11 +62,13 @@ impl ServiceConfig for Config {
 pub async fn build(_: Config, mut app: App) -> Result<App, BoxError> {
     let pool = app.database()?;
     db::join_by_key(&pool);
+    let layers = app.layers();
     app.consumer(
         Consumer::new(GROUP, Arc::new(InventoryCommands::new(pool.clone())))
             .topic(INVENTORY_REQUESTED.name, INVENTORY_REQUESTED.event_type)
             .topic(INVENTORY_RELEASE_REQUESTED.name, INVENTORY_RELEASE_REQUESTED.event_type)
-            .topic(ORDER_COMPLETED.name, ORDER_COMPLETED.event_type),
+            .topic(ORDER_COMPLETED.name, ORDER_COMPLETED.event_type)
+            .layers(layers),
     );
     app.routes(routes::router(pool));
     Ok(app)

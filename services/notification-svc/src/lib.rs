@@ -42,10 +42,12 @@ impl ServiceConfig for Config {
 /// When a client cannot be made from the configuration.
 pub async fn build(_: Config, mut app: App) -> Result<App, BoxError> {
     let pool = app.database()?;
+    let layers = app.layers();
     app.consumer(
         Consumer::new(GROUP, Arc::new(notify::Notifier::new(pool.clone())))
             .topic(ORDER_COMPLETED.name, ORDER_COMPLETED.event_type)
-            .topic(ORDER_CANCELLED.name, ORDER_CANCELLED.event_type),
+            .topic(ORDER_CANCELLED.name, ORDER_CANCELLED.event_type)
+            .layers(layers),
     );
     app.routes(routes::router(pool));
     Ok(app)

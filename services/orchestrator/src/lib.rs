@@ -78,10 +78,12 @@ pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
 
     app.on_start(prepare(config.sagas, definitions.clone(), replies.clone(), app.shutdown()));
     app.routes(routes::router(pool.clone(), definitions.clone()));
+    let layers = app.layers();
     app.late_consumer(GROUP, move || {
         let handler = SagaHandler::new(pool.clone(), definitions.clone(), in_flight.clone());
         let timers = SagaTimers::new(pool, definitions.clone(), in_flight.clone());
-        let mut consumer = Consumer::new(GROUP, Arc::new(handler)).gate(in_flight).timers(Arc::new(timers));
+        let mut consumer =
+            Consumer::new(GROUP, Arc::new(handler)).gate(in_flight).timers(Arc::new(timers)).layers(layers);
         for (topic, event_type) in replies.get().into_iter().flatten() {
             consumer = consumer.topic(topic, event_type);
         }

@@ -83,7 +83,8 @@ pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
             .with_state(api),
     );
 
-    let mut consumer = Consumer::new("order-api", Arc::new(ApplyEnd { pool: pool.clone(), feed: feed.clone() }));
+    let ends = Arc::new(ApplyEnd { pool: pool.clone(), feed: feed.clone() });
+    let mut consumer = Consumer::new("order-api", ends).layers(app.layers());
     for (topic, _) in END_TOPICS {
         consumer = consumer.topic(topic.name, topic.event_type);
     }

@@ -78,10 +78,12 @@ pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
     let slow_after = Duration::from_secs(config.payment.slow_answer_seconds.into());
     let poll = Duration::from_millis(config.payment.slow_poll_ms.into());
 
+    let layers = app.layers();
     app.consumer(
         Consumer::new(GROUP, Arc::new(PaymentCommands::new(pool.clone(), slow_after)))
             .topic(PAYMENT_REQUESTED.name, PAYMENT_REQUESTED.event_type)
-            .topic(PAYMENT_REFUND_REQUESTED.name, PAYMENT_REFUND_REQUESTED.event_type),
+            .topic(PAYMENT_REFUND_REQUESTED.name, PAYMENT_REFUND_REQUESTED.event_type)
+            .layers(layers),
     );
     let answers = slow::answer_due(pool.clone(), producer, poll, app.shutdown());
     app.task("slow answers", async {

@@ -49,10 +49,12 @@ impl ServiceConfig for Config {
 /// When a client cannot be made from the configuration.
 pub async fn build(_: Config, mut app: App) -> Result<App, BoxError> {
     let pool = app.database()?;
+    let layers = app.layers();
     app.consumer(
         Consumer::new(GROUP, Arc::new(ShippingCommands::new(pool.clone())))
             .topic(SHIPPING_REQUESTED.name, SHIPPING_REQUESTED.event_type)
-            .topic(SHIPPING_CANCEL_REQUESTED.name, SHIPPING_CANCEL_REQUESTED.event_type),
+            .topic(SHIPPING_CANCEL_REQUESTED.name, SHIPPING_CANCEL_REQUESTED.event_type)
+            .layers(layers),
     );
     app.routes(routes::router(pool));
     Ok(app)

@@ -11,6 +11,9 @@ use uuid::Uuid;
 
 use crate::audit::{Target, i6};
 
+/// The header of a record that an injected fault has changed; `service_kit::chaos::HEADER`.
+const CORRUPTED_BY: &str = "chaos-fault";
+
 /// Where a message lies: topic, partition, offset.
 pub(in crate::audit) type Place = (String, i32, i64);
 
@@ -47,6 +50,8 @@ pub(in crate::audit) struct DeadLetter {
     pub(in crate::audit) error: Option<String>,
     /// Over key and value.
     pub(in crate::audit) digest: [u8; 32],
+    /// Whether an injected fault broke it on its way to the consumer, so that its bytes are not the original's.
+    pub(in crate::audit) corrupted: bool,
 }
 
 /// Every topic of the order application, read from its start to its end.
@@ -112,6 +117,7 @@ impl Topics {
             reason: text("dlq-reason"),
             error: text("dlq-error"),
             digest: whole(record),
+            corrupted: record.header(CORRUPTED_BY).is_some(),
         });
     }
 

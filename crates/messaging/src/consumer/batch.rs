@@ -16,10 +16,12 @@ use crate::dead_letter::{self, Cause};
 use crate::producer::{Cancelled, WireMessage};
 use crate::watchdog::Progress;
 use crate::{
-    BatchHandler, BoxError, Delivery, Envelope, HandlerError, KafkaConfig, Outgoing, Poison, Producer, Record,
-    failpoint, metrics, trace,
+    BatchHandler, BoxError, Delivery, Envelope, HandlerError, KafkaConfig, Layers, Outgoing, Poison, Producer,
+    Received, Record, failpoint, layer, metrics, trace,
 };
 
+/// Why a consumer that publishes waits.
+pub(super) const UNACKNOWLEDGED: &str = "the broker does not acknowledge what is published";
 /// How often a message that is alone is tried before it is a dead letter.
 const TRIES: u32 = 3;
 
@@ -30,6 +32,7 @@ pub(super) struct Batches<H> {
     /// The `ce_type` of each subscribed topic.
     pub(super) event_types: HashMap<String, String>,
     pub(super) handler: Arc<H>,
+    pub(super) layers: Layers,
     pub(super) producer: Producer,
     pub(super) progress: Progress,
     pub(super) health: watch::Sender<ConsumerHealth>,
@@ -45,12 +48,13 @@ struct Outcome {
 impl<H: BatchHandler> Batches<H> {
     /// Handles `records` to the end: when this returns, their effects are committed and everything they
     /// caused is acknowledged, dead letters included.
-    pub(super) async fn process(&self, records: &[Record], cancel: &CancellationToken) -> Result<(), Cancelled> {
+    pub(super) async fn process(&self, records: Vec<Record>, cancel: &CancellationToken) -> Result<(), Cancelled> {
         metrics::BATCH_MESSAGES.with_label_values(&[self.group]).observe(records.len() as f64);
+        let Received { handle: records, requeue } = self.receive(records, cancel).await?;
         let mut outcome = Outcome::default();
         let mut deliveries = Vec::with_capacity(records.len());
         let mut spans = Vec::new();
-        for record in records {
+        for record in &records {
             metrics::CONSUMED.with_label_values(&[self.group, record.topic.as_str()]).inc();
             match self.decode(record) {
                 Ok((delivery, span)) => {
@@ -65,12 +69,13 @@ impl<H: BatchHandler> Batches<H> {
             }
         }
         let started = Instant::now();
-        self.apply(&mut deliveries, records, &mut outcome, cancel).await?;
+        self.apply(&mut deliveries, &records, &mut outcome, cancel).await?;
         metrics::BATCH_SECONDS.with_label_values(&[self.group, "handle"]).observe(started.elapsed().as_secs_f64());
         failpoint::hit("after-commit", self.group);
 
         let started = Instant::now();
-        self.while_making_progress(async {
+        self.while_making_progress(UNACKNOWLEDGED, async {
+            self.producer.requeue(&requeue, cancel).await?;
             self.producer.publish_letters(&mut outcome.letters, cancel).await?;
             self.producer.publish(&outcome.answers, cancel).await
         })
@@ -80,9 +85,21 @@ impl<H: BatchHandler> Batches<H> {
         Ok(())
     }
 
+    /// What the layers make of `records`.
+    async fn receive(&self, records: Vec<Record>, cancel: &CancellationToken) -> Result<Received, Cancelled> {
+        if self.layers.is_empty() {
+            return Ok(records.into());
+        }
+        let received = layer::receive(&self.layers, self.group, records);
+        tokio::select! {
+            received = self.while_making_progress("a layer holds the batch", received) => Ok(received),
+            () = cancel.cancelled() => Err(Cancelled),
+        }
+    }
+
     /// Publishing waits for the broker as long as it takes. That is no hang, since librdkafka always answers,
-    /// but it is to be seen: after a few seconds the consumer says that it waits.
-    pub(super) async fn while_making_progress<T>(&self, work: impl Future<Output = T>) -> T {
+    /// but it is to be seen: after a few seconds the consumer says that it waits, and for what.
+    pub(super) async fn while_making_progress<T>(&self, cause: &str, work: impl Future<Output = T>) -> T {
         const NOTICEABLE: u32 = 5;
         const REMINDER: u32 = 30;
         let mut work = std::pin::pin!(work);
@@ -95,7 +112,7 @@ impl<H: BatchHandler> Batches<H> {
             }
             seconds += 1;
             if seconds == NOTICEABLE || seconds % REMINDER == 0 {
-                waiting.begin("the broker does not acknowledge what is published".to_owned());
+                waiting.begin(cause.to_owned());
             }
         }
     }
@@ -191,7 +208,10 @@ impl<H: BatchHandler> Batches<H> {
             }
             self.progress.step();
             failpoint::hit("before-commit", self.group);
-            let handled = AssertUnwindSafe(self.handler.handle(batch)).catch_unwind().await;
+            let handled = match self.layers_allow(batch) {
+                Ok(()) => AssertUnwindSafe(self.handler.handle(batch)).catch_unwind().await,
+                Err(error) => Ok(Err(error)),
+            };
             let result = match handled {
                 Ok(Ok(answers)) => Ok(answers),
                 Ok(Err(HandlerError::Poison(error))) => Err(error),
@@ -209,6 +229,15 @@ impl<H: BatchHandler> Batches<H> {
             };
             return Ok(result);
         }
+    }
+
+    fn layers_allow(&self, batch: &[Delivery<H::Message>]) -> Result<(), HandlerError> {
+        for layer in self.layers.iter() {
+            for delivery in batch {
+                layer.attempt(self.group, &delivery.topic, &delivery.envelope)?;
+            }
+        }
+        Ok(())
     }
 
     fn bury(&self, record: &Record, cause: &Cause) -> WireMessage {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::client::{self, ClientError};
 use crate::watchdog::Progress;
-use crate::{BatchHandler, HandlerError, KafkaConfig, Outgoing, Producer};
+use crate::{BatchHandler, HandlerError, KafkaConfig, Layers, Outgoing, Producer};
 use batch::Batches;
 use context::GroupContext;
 use run::Loop;
@@ -111,6 +111,7 @@ pub struct Consumer<H> {
     topics: Vec<Topic>,
     gate: Option<Arc<dyn Gate>>,
     timers: Option<Arc<dyn Timers>>,
+    layers: Layers,
 }
 
 struct Topic {
@@ -122,7 +123,7 @@ struct Topic {
 impl<H: BatchHandler> Consumer<H> {
     /// A member of `group`.
     pub fn new(group: &'static str, handler: Arc<H>) -> Self {
-        Consumer { group, handler, topics: Vec::new(), gate: None, timers: None }
+        Consumer { group, handler, topics: Vec::new(), gate: None, timers: None, layers: Layers::default() }
     }
 
     /// The group's name without prefix.
@@ -155,6 +156,13 @@ impl<H: BatchHandler> Consumer<H> {
     #[must_use]
     pub fn timers(mut self, timers: Arc<dyn Timers>) -> Self {
         self.timers = Some(timers);
+        self
+    }
+
+    /// What messages pass on their way to the handler, outermost first.
+    #[must_use]
+    pub fn layers(mut self, layers: Layers) -> Self {
+        self.layers = layers;
         self
     }
 
@@ -191,6 +199,7 @@ impl<H: BatchHandler> Consumer<H> {
                 .map(|topic| (topic.name.clone(), topic.event_type.clone()))
                 .collect::<HashMap<_, _>>(),
             handler: self.handler,
+            layers: self.layers,
             producer,
             progress: progress.clone(),
             health: health.clone(),

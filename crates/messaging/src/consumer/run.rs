@@ -173,7 +173,7 @@ impl<H: BatchHandler> Loop<H> {
             *next = (*next).max(record.offset + 1);
         }
         let batches = self.batches.clone();
-        let done = self.drive(offsets, async move |cancel| batches.process(&records, &cancel).await.is_ok());
+        let done = self.drive(offsets, async move |cancel| batches.process(records, &cancel).await.is_ok());
         if done == Some(true) {
             failpoint::hit("before-offsets", self.shared.group);
             self.commit(CommitMode::Async);

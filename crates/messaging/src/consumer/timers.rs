@@ -8,6 +8,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaResult;
 
 use super::Timers;
+use super::batch::UNACKNOWLEDGED;
 use super::context::TopicPartition;
 use super::run::{Loop, listed};
 use crate::{BatchHandler, HandlerError, failpoint};
@@ -105,7 +106,8 @@ impl<H: BatchHandler> Loop<H> {
                 failpoint::hit("timer-before-commit", batches.group);
                 let fired = timers.fire(&barrier.partitions, barrier.cutoff).await?;
                 failpoint::hit("timer-after-commit", batches.group);
-                let published = batches.while_making_progress(batches.producer.publish(&fired.messages, &cancel)).await;
+                let publish = batches.producer.publish(&fired.messages, &cancel);
+                let published = batches.while_making_progress(UNACKNOWLEDGED, publish).await;
                 if published.is_err() {
                     return Ok(());
                 }

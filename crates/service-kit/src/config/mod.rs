@@ -47,6 +47,8 @@ pub struct Common {
     pub log: LogConfig,
     /// `[otlp]`
     pub otlp: OtlpConfig,
+    /// `[chaos]`
+    pub chaos: ChaosConfig,
 }
 
 /// `[service]`: who this process is.
@@ -55,6 +57,14 @@ pub struct Common {
 pub struct ServiceSection {
     /// Name of this process among its replicas; empty means `<host>-<process id>`.
     pub instance: String,
+}
+
+/// `[chaos]`: faults on demand.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChaosConfig {
+    /// Whether this process obeys the faults on the topic `chaos.faults`.
+    pub enabled: bool,
 }
 
 /// `[http]`: the listener and its limits.
