@@ -22,10 +22,6 @@ mod tree;
 
 use std::collections::HashMap;
 
-use serde_json::Value;
-use uuid::Uuid;
-
-use crate::machine::{Reply, ReplyKind};
 pub(crate) use canonical::write_canonical;
 pub use diagnostic::Diagnostic;
 use diagnostic::Problems;
@@ -47,8 +43,9 @@ pub struct Definition {
     digest: String,
 }
 
+/// Which of a step's answers a topic carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+pub(crate) enum Answer {
     Success,
     Failure,
     Undone,
@@ -159,25 +156,9 @@ impl Definition {
         self.body.steps.iter().flat_map(answers).map(|(_, topic, event_type)| (topic, event_type))
     }
 
-    /// Every topic the saga writes to: commands, undos and events at the end.
-    pub fn sent_channels(&self) -> impl Iterator<Item = (&str, &str)> {
-        let steps = self.body.steps.iter();
-        let commands = steps.flat_map(|step| std::iter::once(&step.command).chain(step.undo().map(|u| &u.command)));
-        let ends = [&self.body.ends.completed, &self.body.ends.cancelled, &self.body.ends.parked];
-        commands.chain(ends).map(|outlet| (outlet.topic.as_str(), outlet.event_type.as_str()))
-    }
-
-    /// What a message on a reply topic says; none when no step has its answers there.
-    #[must_use]
-    pub fn read_reply(&self, topic: &str, message_id: Uuid, causation_id: Uuid, data: Value) -> Option<Reply> {
-        let (index, answer) = *self.routes.get(topic)?;
-        let step = &self.body.steps[index];
-        let kind = match answer {
-            Answer::Success => ReplyKind::Success,
-            Answer::Undone => ReplyKind::Undone,
-            Answer::Failure => ReplyKind::Failure { reason: reason(step, &data) },
-        };
-        Some(Reply { step: step.name.clone(), kind, message_id, causation_id, data })
+    /// Which step has its answers on `topic`, by index, and which of them are there.
+    pub(crate) fn route(&self, topic: &str) -> Option<(usize, Answer)> {
+        self.routes.get(topic).copied()
     }
 
     pub(crate) fn graph(&self) -> &Graph {
@@ -188,14 +169,6 @@ impl Definition {
 impl PartialEq for Definition {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
-    }
-}
-
-fn reason(step: &Step, data: &Value) -> Option<String> {
-    match step.replies.failure.as_ref()?.reason.as_ref()?.find(data)? {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
     }
 }
 

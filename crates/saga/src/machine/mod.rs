@@ -3,6 +3,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `start` | the first commands |
+//! | `read` | which answer a message is |
 //! | `reply` | what an answer does, and whether it is one that is waited for |
 //! | `tick` | what a deadline does |
 //! | `operator` | retry, compensate, resolve |
@@ -17,6 +18,7 @@ mod message;
 mod operator;
 mod outstanding;
 mod path;
+mod read;
 mod reply;
 mod start;
 mod state;
