@@ -23,10 +23,11 @@ pub mod telemetry;
 pub use app::{App, AppError};
 pub use config::{Common, ServiceConfig};
 pub use http::{ApiJson, ApiPath, ApiQuery, RawJson};
+pub use lifecycle::Outcome;
 pub use paging::Page;
 pub use problem::{FieldError, Problem};
 pub use run::run;
-pub use serve::{Outcome, Running, StartError, start};
+pub use serve::{Running, StartError, start};
 
 // So that a service needs neither crate in its own manifest.
 pub use messaging::{BoxError, CancellationToken, Layers};

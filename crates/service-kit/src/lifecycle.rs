@@ -17,12 +17,20 @@ use crate::config::Common;
 use crate::health::Health;
 use crate::http::{self, Server};
 use crate::problem::chain;
-use crate::serve::Outcome;
 use crate::tasks::{Tasks, WorkFailed};
 use crate::{Service, VERSION};
 
 /// Time kept back from the shutdown's deadline to close connections and flush traces.
 const CLOSING: Duration = Duration::from_secs(1);
+
+/// How a service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was asked to stop, and everything was drained.
+    Stopped,
+    /// It could not start, a task failed, or something was not drained in time. The log says what.
+    Failed,
+}
 
 pub(crate) struct Lifecycle {
     common: Common,

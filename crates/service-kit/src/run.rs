@@ -10,8 +10,9 @@ use messaging::BoxError;
 
 use crate::app::App;
 use crate::config::{self, ConfigErrors, ServiceConfig};
+use crate::lifecycle::Outcome;
 use crate::problem::chain;
-use crate::serve::{Outcome, serve};
+use crate::serve::serve;
 use crate::{Service, VERSION, lifecycle, shutdown, telemetry};
 
 /// The configuration is wrong: EX_USAGE of sysexits.

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::app::App;
 use crate::config::{self, ConfigErrors, ServiceConfig};
 use crate::http::Server;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Outcome};
 use crate::{Service, VERSION, metrics};
 
 /// Why a service did not start.
@@ -31,15 +31,6 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-}
-
-/// How a service ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was asked to stop, and everything was drained.
-    Stopped,
-    /// It could not start, a task failed, or something was not drained in time. The log says what.
-    Failed,
 }
 
 /// A service that serves.
