@@ -35,7 +35,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// The answer to `command`: same key, saga and step, caused by it.
-    pub fn reply<M>(
+    pub(crate) fn reply<M>(
         command: &Delivery<M>,
         id: Uuid,
         topic: (&str, &str),

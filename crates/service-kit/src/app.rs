@@ -108,24 +108,9 @@ impl App {
         self.shutdown.clone()
     }
 
-    /// The name of the service.
-    pub fn name(&self) -> &'static str {
-        self.service.name
-    }
-
     /// The name of this process among its replicas.
     pub fn instance(&self) -> &str {
         &self.instance
-    }
-
-    /// `ce_source` of the service's messages: `/chaos-symphony/<service>`.
-    pub fn source(&self) -> String {
-        format!("/chaos-symphony/{}", self.service.name)
-    }
-
-    /// How to reach Kafka.
-    pub fn kafka(&self) -> &KafkaConfig {
-        &self.common.kafka
     }
 
     /// The service's pool: one, however often it is asked for. It connects when it is first used. Adds the

@@ -1,12 +1,11 @@
-//! PostgreSQL: the pool, transactions that a request cannot cut in half, and what an error means.
+//! PostgreSQL: the pool, work that a request cannot cut in half, and what an error means.
 
 use std::future::Future;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgPool, Postgres, Transaction};
+use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseConfig;
@@ -104,34 +103,13 @@ fn options(config: &DatabaseConfig, application: &str) -> Result<PgConnectOption
     Ok(parse_url(&config.url)?.application_name(&application[..end]).options(timeouts).options(BY_KEY))
 }
 
-/// Runs `work` in a transaction: commits when it succeeds, rolls back when it fails.
-///
-/// Use it wherever the caller can be dropped in the middle, which every HTTP handler can: the client goes
-/// away, or the request times out. With sqlx 0.9.0 a `pool.begin()` dropped between sending BEGIN and
-/// reading its answer puts a connection back into the pool with the transaction open, and whoever gets it
-/// next works inside that and loses its commit. So the transaction runs in a task of its own, to its end,
-/// whatever becomes of the request.
-///
-/// # Errors
-/// Those of `work`, and those of BEGIN and COMMIT. An error of COMMIT leaves the outcome unknown.
-pub async fn transaction<T, E, F>(pool: &PgPool, work: F) -> Result<T, E>
-where
-    T: Send + 'static,
-    E: From<sqlx::Error> + Send + 'static,
-    F: for<'t> FnOnce(&'t mut Transaction<'static, Postgres>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
-{
-    let pool = pool.clone();
-    detached(async move {
-        let mut transaction = pool.begin().await?;
-        let result = work(&mut transaction).await?;
-        transaction.commit().await?;
-        Ok(result)
-    })
-    .await
-}
-
 /// Runs `future` to its end in a task of its own, even when the caller is dropped. A panic in it goes on in
 /// the caller.
+///
+/// Use it for a transaction wherever the caller can be dropped in the middle, which every HTTP handler can: the client
+/// goes away, or the request times out. With sqlx 0.9.0 a `pool.begin()` dropped between sending BEGIN and reading its
+/// answer puts a connection back into the pool with the transaction open, and whoever gets it next works inside that
+/// and loses its commit.
 ///
 /// # Errors
 /// Those of `future`; `PoolClosed` when the runtime is going down.
@@ -197,13 +175,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_transaction_on_a_database_that_is_down_is_unavailable() {
-        let result: Result<(), sqlx::Error> = transaction(&nowhere(), |transaction| {
-            Box::pin(async move {
-                sqlx::query(PROBE).execute(&mut **transaction).await?;
-                Ok(())
-            })
-        })
-        .await;
+        let pool = nowhere();
+        let result = detached(async move { pool.begin().await.map(drop) }).await;
         assert!(is_unavailable(&result.unwrap_err()));
     }
 

@@ -132,13 +132,6 @@ impl Problem {
         }
     }
 
-    /// 429: this client asks too often; it may ask again after the given time.
-    pub fn too_many_requests(detail: impl Into<String>, retry_after: Duration) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests")
-            .detail(detail)
-            .retry_after(retry_after)
-    }
-
     /// 503: try the same request again in a second.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable")
