@@ -143,9 +143,9 @@ fn the_drawing_of_the_machine_is_the_table() {
     }
     drawing += "```\n";
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/transitions.md");
-    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+    if std::env::var_os("WRITE_CONTRACTS").is_some() {
         std::fs::write(file, &drawing).expect("the crate's folder can be written");
     }
     let committed = std::fs::read_to_string(file).unwrap_or_default();
-    assert!(committed == drawing, "transitions.md has drifted: run with UPDATE_SCHEMAS=1 and commit it");
+    assert!(committed == drawing, "transitions.md has drifted: run with WRITE_CONTRACTS=1 and commit it");
 }

@@ -12,11 +12,11 @@ fn sagas() -> PathBuf {
 fn the_committed_schema_is_the_one_of_the_types() {
     let file = sagas().join("saga.schema.json");
     let generated = format!("{}\n", serde_json::to_string_pretty(json_schema()).expect("a JSON value"));
-    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+    if std::env::var_os("WRITE_CONTRACTS").is_some() {
         std::fs::write(&file, &generated).expect("sagas/ can be written");
     }
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(committed == generated, "sagas/saga.schema.json has drifted: run with UPDATE_SCHEMAS=1 and commit it");
+    assert!(committed == generated, "sagas/saga.schema.json has drifted: run with WRITE_CONTRACTS=1 and commit it");
 }
 
 #[test]
