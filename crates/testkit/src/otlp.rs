@@ -16,7 +16,11 @@ use tonic::{Request, Response, Status, transport::Server};
 pub struct Span {
     /// The `service.name` of the exporter's resource.
     pub service: String,
+    /// The `service.instance.id` of the exporter's resource; empty without one.
+    pub instance: String,
     pub name: String,
+    /// 2 is a server span, as in OTLP.
+    pub kind: i32,
     pub trace_id: String,
     pub span_id: String,
     /// Empty for a root span.
@@ -74,15 +78,17 @@ impl TraceService for Collector {
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let mut received = Vec::new();
         for resource in request.into_inner().resource_spans {
-            let attributes = resource.resource.map(|r| r.attributes).unwrap_or_default();
-            let service = strings(&attributes)
-                .into_iter()
-                .find_map(|(key, value)| (key == "service.name").then_some(value))
-                .unwrap_or_default();
+            let resource_attributes = strings(&resource.resource.map(|r| r.attributes).unwrap_or_default());
+            let of_resource = |name: &str| {
+                let found = resource_attributes.iter().find(|(key, _)| key == name);
+                found.map(|(_, value)| value.clone()).unwrap_or_default()
+            };
             for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 received.push(Span {
-                    service: service.clone(),
+                    service: of_resource("service.name"),
+                    instance: of_resource("service.instance.id"),
                     name: span.name,
+                    kind: span.kind,
                     trace_id: hex(&span.trace_id),
                     span_id: hex(&span.span_id),
                     parent_span_id: hex(&span.parent_span_id),

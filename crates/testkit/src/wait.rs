@@ -1,4 +1,4 @@
-//! Waiting for a condition instead of sleeping.
+//! Waiting for a condition: the one place where a test sleeps.
 
 use std::time::{Duration, Instant};
 

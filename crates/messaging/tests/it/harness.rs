@@ -48,6 +48,7 @@ impl BatchHandler for Script {
     }
 
     async fn handle(&self, batch: &[Delivery<String>]) -> Result<Vec<Outgoing>, HandlerError> {
+        // The handler is slow on purpose: what the runtime does meanwhile is what is tested.
         tokio::time::sleep(Duration::from_millis(self.slow.load(Ordering::Relaxed))).await;
         if self.down.load(Ordering::Relaxed) {
             return Err(HandlerError::Retry("the database is down".into()));

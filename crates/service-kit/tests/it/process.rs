@@ -61,12 +61,12 @@ fn help_is_printed_and_unknown_arguments_are_refused() {
     assert!(stderr.contains("--prnt-config"), "{stderr}");
 }
 
-#[test]
-fn sigterm_drains_and_exits_0() {
+#[tokio::test]
+async fn sigterm_drains_and_exits_0() {
     let directory = tempfile::tempdir().unwrap();
     let port_file = directory.path().join("port");
     let child = greeter().env("HTTP_PORT_FILE", &port_file).env("SHUTDOWN_DELAY_MS", "0").spawn().unwrap();
-    let address = wait_for_address(&port_file);
+    let address = wait_for_address(&port_file).await;
     std::net::TcpStream::connect(&address).unwrap();
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
@@ -79,8 +79,8 @@ fn sigterm_drains_and_exits_0() {
     assert!(events.iter().any(|event| event["message"] == "drained"), "{log}");
 }
 
-#[test]
-fn a_second_signal_exits_at_once() {
+#[tokio::test]
+async fn a_second_signal_exits_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let port_file = directory.path().join("port");
     let child = greeter()
@@ -89,7 +89,7 @@ fn a_second_signal_exits_at_once() {
         .env("SHUTDOWN_DEADLINE_MS", "120000")
         .spawn()
         .unwrap();
-    wait_for_address(&port_file);
+    wait_for_address(&port_file).await;
     let pid = Pid::from_raw(child.id().cast_signed());
     // Signals of one kind that come together are one: two kinds are two.
     kill(pid, Signal::SIGTERM).unwrap();

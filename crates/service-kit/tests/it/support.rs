@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -133,13 +133,8 @@ pub async fn try_subject(overrides: &[(&str, &str)]) -> Result<Running, StartErr
 /// Waits until `/readyz` says 200.
 pub async fn ready(url: &str) {
     let url = format!("{url}/readyz");
-    tokio::time::timeout(Duration::from_secs(10), async {
-        while reqwest::get(&url).await.unwrap().status() != 200 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .expect("the service becomes ready");
+    let is_ready = async || reqwest::get(&url).await.unwrap().status() == 200;
+    testkit::wait_until("the service to be ready", Duration::from_secs(10), is_ready).await;
 }
 
 /// The body of a problem, checked for its media type and its status.
@@ -162,13 +157,8 @@ pub fn greeter() -> Command {
 }
 
 /// The address in a port file, once it is there.
-pub fn wait_for_address(file: &Path) -> String {
-    let began = Instant::now();
-    loop {
-        if let Ok(address) = std::fs::read_to_string(file) {
-            return address.trim().to_owned();
-        }
-        assert!(began.elapsed() < Duration::from_secs(20), "no port file");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+pub async fn wait_for_address(file: &Path) -> String {
+    let read = async || std::fs::read_to_string(file).ok();
+    let address = testkit::wait_for(Duration::from_secs(20), read).await.expect("a port file");
+    address.trim().to_owned()
 }
