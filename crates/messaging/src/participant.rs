@@ -1,6 +1,6 @@
 //! What every participant of a saga does alike: it reads a command, and answers each command of a batch once.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -66,6 +66,46 @@ impl Reply {
     }
 }
 
+/// The rows that the commands of a batch are about, by subject: what the batch changed, and what it found there.
+#[derive(Debug)]
+pub struct Rows<R>(HashMap<Uuid, R>);
+
+impl<R> Rows<R> {
+    /// `changed`, as the statements of the batch returned them. Of two with one subject the later one counts.
+    pub fn new(changed: impl IntoIterator<Item = (Uuid, R)>) -> Self {
+        Rows(changed.into_iter().collect())
+    }
+
+    /// The `subjects` that have no row here yet, each once: their rows are to be read.
+    pub fn missing(&self, subjects: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
+        let missing: BTreeSet<Uuid> = subjects.filter(|subject| !self.0.contains_key(subject)).collect();
+        missing.into_iter().collect()
+    }
+
+    /// Adds rows that were there.
+    pub fn add(&mut self, stored: impl IntoIterator<Item = (Uuid, R)>) {
+        self.0.extend(stored);
+    }
+
+    /// The row of `subject`, if it has one.
+    pub fn get(&self, subject: Uuid) -> Option<&R> {
+        self.0.get(&subject)
+    }
+
+    /// The row of `subject`, which must have one.
+    ///
+    /// # Errors
+    /// Retry when there is none: it was found and then was gone, though no participant deletes one.
+    pub fn of(&self, subject: Uuid) -> Result<&R, HandlerError> {
+        self.get(subject).ok_or_else(|| HandlerError::Retry(Box::new(Vanished(subject))))
+    }
+}
+
+/// A row that was there is not.
+#[derive(Debug, thiserror::Error)]
+#[error("the row of {0} was found and then was gone")]
+struct Vanished(Uuid);
+
 /// The answers to one batch, in the order of its commands; a command that came twice is answered once.
 #[derive(Debug)]
 pub struct Answers {
@@ -80,7 +120,7 @@ impl Answers {
         Answers { source, ids: HashSet::new(), messages: Vec::new() }
     }
 
-    /// Answers `command`; `id` makes the answer's id from its saga and step.
+    /// Answers `command`, if there is a `reply` yet; `id` makes the answer's id from its saga and step.
     ///
     /// # Errors
     /// Poison when the command names no saga or step, which [`command`](command()) has ruled out.
@@ -88,8 +128,9 @@ impl Answers {
         &mut self,
         command: &Delivery<M>,
         id: fn(Uuid, &str) -> Uuid,
-        reply: Reply,
+        reply: impl Into<Option<Reply>>,
     ) -> Result<(), HandlerError> {
+        let Some(reply) = reply.into() else { return Ok(()) };
         let poison = |poison: Poison| HandlerError::Poison(Box::new(poison));
         let saga = command.envelope.saga().map_err(poison)?;
         let id = id(saga, command.envelope.saga_step().map_err(poison)?);
@@ -103,5 +144,20 @@ impl Answers {
     /// The messages to publish.
     pub fn into_messages(self) -> Vec<Outgoing> {
         self.messages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_batch_changed_last_counts_and_what_it_left_is_read_once() {
+        let [one, two, three] = [1, 2, 3].map(Uuid::from_u128);
+        let mut rows = Rows::new([(one, "charged"), (one, "refunded")]);
+        assert_eq!(rows.missing([three, one, two, three].into_iter()), [two, three]);
+        rows.add([(two, "stored")]);
+        assert_eq!((*rows.of(one).unwrap(), *rows.of(two).unwrap()), ("refunded", "stored"));
+        assert!(matches!(rows.of(three), Err(HandlerError::Retry(_))));
     }
 }

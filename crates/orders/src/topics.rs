@@ -14,6 +14,11 @@ impl Topic {
     pub fn find(name: &str) -> Option<Topic> {
         ALL.iter().copied().find(|topic| topic.name == name)
     }
+
+    /// Name and type.
+    pub const fn channel(self) -> (&'static str, &'static str) {
+        (self.name, self.event_type)
+    }
 }
 
 macro_rules! topics {

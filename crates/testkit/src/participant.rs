@@ -3,6 +3,7 @@
 use messaging::{BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Record};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 /// A command of the saga of `order` on `topic`; `id` makes its id from saga and step.
@@ -46,6 +47,37 @@ pub async fn deliver<H: BatchHandler>(handler: &H, messages: &[Outgoing]) -> Vec
             Err(HandlerError::Poison(error)) => panic!("a batch of {} is poison: {error:?}", batch.len()),
         }
     }
+}
+
+/// Gives `log` to `handler` in batches of `size`; returns its answers.
+pub async fn deliver_in_batches<H: BatchHandler>(handler: &H, log: &[Outgoing], size: usize) -> Vec<Outgoing> {
+    let mut answers = Vec::new();
+    for batch in log.chunks(size) {
+        answers.extend(deliver(handler, batch).await);
+    }
+    answers
+}
+
+/// Gives `log` to several replicas at the same time, to each in batches of its own size; returns the answers of each.
+pub async fn deliver_to_replicas<H: BatchHandler>(replicas: Vec<(H, usize)>, log: &[Outgoing]) -> Vec<Vec<Outgoing>> {
+    let mut deliveries = JoinSet::new();
+    for (handler, size) in replicas {
+        let log = log.to_vec();
+        deliveries.spawn(async move { deliver_in_batches(&handler, &log, size).await });
+    }
+    deliveries.join_all().await
+}
+
+/// Topic of each answer, with the reason if it has one.
+///
+/// # Panics
+/// When an answer is no JSON.
+pub fn said(answers: &[Outgoing]) -> Vec<(String, Option<String>)> {
+    let reason = |answer: &Outgoing| {
+        let value: Value = serde_json::from_slice(&answer.payload).expect("JSON");
+        value["reason"].as_str().map(str::to_owned)
+    };
+    answers.iter().map(|answer| (answer.topic.clone(), reason(answer))).collect()
 }
 
 fn delivery<H: BatchHandler>(handler: &H, offset: usize, message: &Outgoing) -> Delivery<H::Message> {

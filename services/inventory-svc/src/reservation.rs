@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use messaging::participant::Reply;
 use orders::messages::{InventoryLine, InventoryRejected, InventoryReleased, InventoryReserved};
-use orders::{Topic, topics};
+use orders::topics;
 use serde::{Deserialize, Serialize};
 use sqlx::PgExecutor;
 use sqlx::types::Json;
@@ -85,14 +85,14 @@ impl Reservation {
     pub fn reserve_reply(&self) -> Reply {
         let rejected = |reason: &str| {
             let value = InventoryRejected { order_id: self.order_id, reason: reason.to_owned() };
-            Reply::new(on(topics::INVENTORY_REJECTED), self.answered_at, &value)
+            Reply::new(topics::INVENTORY_REJECTED.channel(), self.answered_at, &value)
         };
         match self.state {
             State::Rejected => rejected(self.reason.as_deref().unwrap_or_default()),
             State::Refused => rejected(REFUSED),
             State::Reserved | State::Released | State::Shipped => {
                 let value = InventoryReserved { order_id: self.order_id, reservation_id: self.reservation_id };
-                Reply::new(on(topics::INVENTORY_RESERVED), self.answered_at, &value)
+                Reply::new(topics::INVENTORY_RESERVED.channel(), self.answered_at, &value)
             }
         }
     }
@@ -100,12 +100,8 @@ impl Reservation {
     /// The answer to the undo. `None` while there was none.
     pub fn release_reply(&self) -> Option<Reply> {
         let value = InventoryReleased { order_id: self.order_id };
-        self.undone_at.map(|time| Reply::new(on(topics::INVENTORY_RELEASED), time, &value))
+        self.undone_at.map(|time| Reply::new(topics::INVENTORY_RELEASED.channel(), time, &value))
     }
-}
-
-fn on(topic: Topic) -> (&'static str, &'static str) {
-    (topic.name, topic.event_type)
 }
 
 /// The id of the reservation of `order_id`.

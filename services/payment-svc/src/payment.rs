@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use messaging::participant::Reply;
 use orders::messages::{PaymentFailed, PaymentRefunded, PaymentSuccessful};
-use orders::{Currency, Topic, topics};
+use orders::{Currency, topics};
 use serde::Serialize;
 use sqlx::PgExecutor;
 use utoipa::ToSchema;
@@ -71,7 +71,7 @@ impl Payment {
     pub fn charge_reply(&self) -> Option<Reply> {
         let failed = |reason: &str| {
             let value = PaymentFailed { order_id: self.order_id, reason: reason.to_owned() };
-            self.answered_at.map(|time| Reply::new(on(topics::PAYMENT_FAILED), time, &value))
+            self.answered_at.map(|time| Reply::new(topics::PAYMENT_FAILED.channel(), time, &value))
         };
         match self.state {
             State::Pending => None,
@@ -81,7 +81,7 @@ impl Payment {
                 let (amount, currency) = self.asked();
                 let payment_id = self.payment_id.expect("CHECK payments_charge");
                 let value = PaymentSuccessful { order_id: self.order_id, payment_id, amount, currency };
-                self.answered_at.map(|time| Reply::new(on(topics::PAYMENT_SUCCESSFUL), time, &value))
+                self.answered_at.map(|time| Reply::new(topics::PAYMENT_SUCCESSFUL.channel(), time, &value))
             }
         }
     }
@@ -96,7 +96,7 @@ impl Payment {
             _ => (0, None),
         };
         let value = PaymentRefunded { order_id: self.order_id, refunded, currency };
-        self.undone_at.map(|time| Reply::new(on(topics::PAYMENT_REFUNDED), time, &value))
+        self.undone_at.map(|time| Reply::new(topics::PAYMENT_REFUNDED.channel(), time, &value))
     }
 
     /// Amount and currency of a row that was charged.
@@ -104,10 +104,6 @@ impl Payment {
         let currency = self.currency.clone().and_then(|code| Currency::try_from(code).ok());
         (self.amount.expect("CHECK payments_charge"), currency.expect("stored from a checked currency"))
     }
-}
-
-fn on(topic: Topic) -> (&'static str, &'static str) {
-    (topic.name, topic.event_type)
 }
 
 /// Reads payments as they are now; run after the statement that found them there, for its snapshot may be older.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use messaging::participant::Reply;
 use orders::messages::{ShippingCancelled, ShippingFailed, ShippingScheduled};
-use orders::{Topic, topics};
+use orders::topics;
 use serde::Serialize;
 use sqlx::PgExecutor;
 use utoipa::ToSchema;
@@ -68,7 +68,7 @@ impl Shipment {
     pub fn schedule_reply(&self) -> Reply {
         let failed = |reason: &str| {
             let value = ShippingFailed { order_id: self.order_id, reason: reason.to_owned() };
-            Reply::new(on(topics::SHIPPING_FAILED), self.answered_at, &value)
+            Reply::new(topics::SHIPPING_FAILED.channel(), self.answered_at, &value)
         };
         match self.state {
             State::Failed => failed(self.reason.as_deref().unwrap_or_default()),
@@ -80,7 +80,7 @@ impl Shipment {
                     carrier: self.carrier.clone(),
                     tracking_code: self.tracking_code.clone().expect("CHECK shipments_booking"),
                 };
-                Reply::new(on(topics::SHIPPING_SCHEDULED), self.answered_at, &value)
+                Reply::new(topics::SHIPPING_SCHEDULED.channel(), self.answered_at, &value)
             }
         }
     }
@@ -88,12 +88,8 @@ impl Shipment {
     /// The answer to the undo. `None` while there was none.
     pub fn cancel_reply(&self) -> Option<Reply> {
         let value = ShippingCancelled { order_id: self.order_id };
-        self.undone_at.map(|time| Reply::new(on(topics::SHIPPING_CANCELLED), time, &value))
+        self.undone_at.map(|time| Reply::new(topics::SHIPPING_CANCELLED.channel(), time, &value))
     }
-}
-
-fn on(topic: Topic) -> (&'static str, &'static str) {
-    (topic.name, topic.event_type)
 }
 
 /// Reads shipments as they are now; run after the statement that found them there, for its snapshot may be older.

@@ -3,9 +3,9 @@
 pub mod complete;
 pub mod reserve;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use messaging::participant::{self, Answers};
+use messaging::participant::{self, Answers, Rows};
 use messaging::{BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Poison, Record, async_trait, failpoint};
 use orders::messages::{InventoryReleaseRequested, InventoryRequested, OrderEnded};
 use orders::topics;
@@ -97,23 +97,16 @@ impl BatchHandler for InventoryCommands {
         metrics::duplicates("release", releases - done.undone.len());
 
         // What the undo returned is newer than what the command returned.
-        let mut reservations: HashMap<Uuid, Reservation> = HashMap::with_capacity(batch.len());
-        reservations.extend(done.reserved.into_iter().map(|reservation| (reservation.order_id, reservation)));
-        let undone = done.undone.into_iter().map(|undone| undone.reservation);
-        reservations.extend(undone.map(|reservation| (reservation.order_id, reservation)));
+        let changed = done.reserved.into_iter().chain(done.undone.into_iter().map(|undone| undone.reservation));
+        let mut reservations = Rows::new(changed.map(|reservation| (reservation.order_id, reservation)));
         let commands = work.reserves.iter().map(|(order_id, _)| order_id).chain(&work.releases);
-        let missing: BTreeSet<Uuid> = commands
-            .filter(|order_id| !reservations.contains_key(*order_id))
-            .chain(&done.unchanged_ends)
-            .copied()
-            .collect();
+        let missing = reservations.missing(commands.chain(&done.unchanged_ends).copied());
         if !missing.is_empty() {
-            let missing: Vec<Uuid> = missing.into_iter().collect();
             let stored = stored(&mut *connection, &missing).await?;
-            reservations.extend(stored.into_iter().map(|reservation| (reservation.order_id, reservation)));
+            reservations.add(stored.into_iter().map(|reservation| (reservation.order_id, reservation)));
         }
         for order_id in done.unchanged_ends {
-            complete::count_unchanged(order_id, reservations.get(&order_id));
+            complete::count_unchanged(order_id, reservations.get(order_id));
         }
         answers(batch, &reservations)
     }
@@ -181,29 +174,15 @@ impl Work {
     }
 }
 
-fn answers(
-    batch: &[Delivery<Message>],
-    reservations: &HashMap<Uuid, Reservation>,
-) -> Result<Vec<Outgoing>, HandlerError> {
+fn answers(batch: &[Delivery<Message>], reservations: &Rows<Reservation>) -> Result<Vec<Outgoing>, HandlerError> {
     let mut answers = Answers::new(SOURCE);
     for delivery in batch {
-        let order_id = delivery.message.order_id();
-        let reservation =
-            || reservations.get(&order_id).ok_or_else(|| HandlerError::Retry(Box::new(Vanished(order_id))));
+        let reservation = || reservations.of(delivery.message.order_id());
         match delivery.message {
             Message::Reserve(_) => answers.push(delivery, saga::ids::reply_id, reservation()?.reserve_reply())?,
-            Message::Release(_) => {
-                if let Some(reply) = reservation()?.release_reply() {
-                    answers.push(delivery, saga::ids::undo_reply_id, reply)?;
-                }
-            }
+            Message::Release(_) => answers.push(delivery, saga::ids::undo_reply_id, reservation()?.release_reply())?,
             Message::Complete(_) => {}
         }
     }
     Ok(answers.into_messages())
 }
-
-/// A reservation that was there is not: nothing in this service deletes one.
-#[derive(Debug, thiserror::Error)]
-#[error("the reservation of order {0} was found and then was gone")]
-struct Vanished(Uuid);

@@ -7,11 +7,11 @@ use rand::Rng;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use testkit::Env;
-use testkit::participant::{deliver, rows};
+use testkit::participant::{deliver, deliver_to_replicas, rows, said};
 use uuid::Uuid;
 
 use crate::{
-    REFUSED, TABLES, astray, completed, handler, heaps, leave, rejected, release, released, reserve, reserved, said,
+    REFUSED, TABLES, astray, completed, handler, heaps, leave, rejected, release, released, reserve, reserved,
 };
 
 #[tokio::test]
@@ -154,19 +154,11 @@ async fn replicas_at_the_same_messages_move_every_piece_once() {
             log.push(completed(order));
         }
     }
-    let mut replicas = tokio::task::JoinSet::new();
+    let mut replicas = Vec::new();
     for size in [3, 11, 40, 25] {
-        let handler = handler(&env).await;
-        let log = log.clone();
-        replicas.spawn(async move {
-            let mut answers = Vec::new();
-            for batch in log.chunks(size) {
-                answers.extend(deliver(&handler, batch).await);
-            }
-            answers
-        });
+        replicas.push((handler(&env).await, size));
     }
-    let mut all = replicas.join_all().await;
+    let mut all = deliver_to_replicas(replicas, &log).await;
     let last = all.pop().expect("four replicas");
     for answer in all.iter().flatten() {
         assert!(last.contains(answer), "every replica gives the same answers");

@@ -25,29 +25,20 @@ async fn handler(env: &Env) -> InventoryCommands {
 fn reserve(order: Uuid, lines: &[(&str, u32)]) -> Outgoing {
     let items: Vec<Value> =
         lines.iter().map(|(sku, quantity)| json!({ "sku": sku, "quantity": quantity, "unitPrice": 5 })).collect();
-    let topic = (INVENTORY_REQUESTED.name, INVENTORY_REQUESTED.event_type);
+    let topic = INVENTORY_REQUESTED.channel();
     participant::command(topic, saga::ids::command_id, "inventory", order, &json!({ "orderId": order, "items": items }))
 }
 
 fn release(order: Uuid) -> Outgoing {
-    let topic = (INVENTORY_RELEASE_REQUESTED.name, INVENTORY_RELEASE_REQUESTED.event_type);
+    let topic = INVENTORY_RELEASE_REQUESTED.channel();
     participant::command(topic, saga::ids::undo_id, "inventory", order, &json!({ "orderId": order }))
 }
 
 fn completed(order: Uuid) -> Outgoing {
     let data = json!({ "orderId": order, "status": "COMPLETED", "sagaVersion": 7, "customerId": "c-1" });
-    let topic = (ORDER_COMPLETED.name, ORDER_COMPLETED.event_type);
+    let topic = ORDER_COMPLETED.channel();
     let id = |order, _: &str| saga::ids::end_event_id(order, "order.completed", 7);
     Outgoing { step: None, ..participant::command(topic, id, "", order, &data) }
-}
-
-/// Topic of each answer, with the reason if it has one.
-fn said(answers: &[Outgoing]) -> Vec<(String, Option<String>)> {
-    let reason = |answer: &Outgoing| {
-        let value: Value = serde_json::from_slice(&answer.payload).expect("JSON");
-        value["reason"].as_str().map(str::to_owned)
-    };
-    answers.iter().map(|answer| (answer.topic.clone(), reason(answer))).collect()
 }
 
 fn reserved() -> (String, Option<String>) {

@@ -3,10 +3,10 @@
 pub mod charge;
 pub mod slow;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use messaging::participant::{self, Answers};
+use messaging::participant::{self, Answers, Rows};
 use messaging::{BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Poison, Record, async_trait, failpoint};
 use orders::messages::{PaymentRefundRequested, PaymentRequested};
 use orders::topics;
@@ -103,42 +103,25 @@ impl BatchHandler for PaymentCommands {
         undone.iter().for_each(charge::Undone::count);
 
         // What the undo returned is newer than what the charge returned.
-        let mut payments: HashMap<Uuid, Payment> = HashMap::with_capacity(batch.len());
-        payments.extend(charged.into_iter().map(|payment| (payment.order_id, payment)));
-        payments.extend(undone.into_iter().map(|undone| (undone.payment.order_id, undone.payment)));
-        let unchanged = batch.iter().map(|delivery| delivery.message.order_id());
-        let unchanged: BTreeSet<Uuid> = unchanged.filter(|order| !payments.contains_key(order)).collect();
+        let changed = charged.into_iter().chain(undone.into_iter().map(|undone| undone.payment));
+        let mut payments = Rows::new(changed.map(|payment| (payment.order_id, payment)));
+        let unchanged = payments.missing(batch.iter().map(|delivery| delivery.message.order_id()));
         if !unchanged.is_empty() {
-            let unchanged: Vec<Uuid> = unchanged.into_iter().collect();
             let stored = stored(&mut *connection, &unchanged).await?;
-            payments.extend(stored.into_iter().map(|payment| (payment.order_id, payment)));
+            payments.add(stored.into_iter().map(|payment| (payment.order_id, payment)));
         }
         answers(batch, &payments)
     }
 }
 
-fn answers(batch: &[Delivery<Message>], payments: &HashMap<Uuid, Payment>) -> Result<Vec<Outgoing>, HandlerError> {
+fn answers(batch: &[Delivery<Message>], payments: &Rows<Payment>) -> Result<Vec<Outgoing>, HandlerError> {
     let mut answers = Answers::new(SOURCE);
     for delivery in batch {
-        let order_id = delivery.message.order_id();
-        let payment = payments.get(&order_id).ok_or_else(|| HandlerError::Retry(Box::new(Vanished(order_id))))?;
+        let payment = payments.of(delivery.message.order_id())?;
         match delivery.message {
-            Message::Charge(_) => {
-                if let Some(reply) = payment.charge_reply() {
-                    answers.push(delivery, saga::ids::reply_id, reply)?;
-                }
-            }
-            Message::Refund(_) => {
-                if let Some(reply) = payment.refund_reply() {
-                    answers.push(delivery, saga::ids::undo_reply_id, reply)?;
-                }
-            }
+            Message::Charge(_) => answers.push(delivery, saga::ids::reply_id, payment.charge_reply())?,
+            Message::Refund(_) => answers.push(delivery, saga::ids::undo_reply_id, payment.refund_reply())?,
         }
     }
     Ok(answers.into_messages())
 }
-
-/// A payment that was there is not: nothing in this service deletes one.
-#[derive(Debug, thiserror::Error)]
-#[error("the payment of order {0} was found and then was gone")]
-struct Vanished(Uuid);

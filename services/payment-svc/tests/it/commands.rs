@@ -5,7 +5,7 @@
 
 use rand::seq::IndexedRandom;
 use testkit::Env;
-use testkit::participant::{deliver, rows};
+use testkit::participant::{deliver, deliver_in_batches, deliver_to_replicas, rows};
 use uuid::Uuid;
 
 use crate::{REFUSED, TABLES, books, charge, charged, failed, handler, refund, refunded, said};
@@ -91,10 +91,7 @@ async fn everything_delivered_again_changes_nothing_and_gets_the_same_answers() 
         let token = ["tok_ok", "tok_ok", "tok_declined"][order.as_bytes()[15] as usize % 3];
         log.push([charge(order, token), charge(order, token), refund(order)].choose(&mut rng).expect("three").clone());
     }
-    let mut first = Vec::new();
-    for batch in log.chunks(7) {
-        first.extend(deliver(&handler, batch).await);
-    }
+    let first = deliver_in_batches(&handler, &log, 7).await;
     let before = rows(&pool, TABLES).await;
     assert!(before.iter().any(|row| row.contains("REFUNDED")) && before.iter().any(|row| row.contains("REFUSED")));
 
@@ -114,19 +111,11 @@ async fn replicas_at_the_same_messages_charge_and_refund_once() {
     let orders: Vec<Uuid> = (0..60).map(|_| Uuid::now_v7()).collect();
     let mut log: Vec<_> = orders.iter().map(|order| charge(*order, "tok_ok")).collect();
     log.extend(orders.iter().step_by(2).map(|order| refund(*order)));
-    let mut replicas = tokio::task::JoinSet::new();
+    let mut replicas = Vec::new();
     for size in [5, 9, 90, 13] {
-        let handler = handler(&env).await;
-        let log = log.clone();
-        replicas.spawn(async move {
-            let mut answers = Vec::new();
-            for batch in log.chunks(size) {
-                answers.extend(deliver(&handler, batch).await);
-            }
-            answers
-        });
+        replicas.push((handler(&env).await, size));
     }
-    let all = replicas.join_all().await;
+    let all = deliver_to_replicas(replicas, &log).await;
     for answers in &all {
         assert_eq!(answers.len(), 90);
         for answer in answers {

@@ -26,12 +26,12 @@ async fn handler(env: &Env) -> PaymentCommands {
 
 fn charge(order: Uuid, token: &str) -> Outgoing {
     let data = json!({ "orderId": order, "amount": 3998, "currency": "EUR", "token": token });
-    let topic = (PAYMENT_REQUESTED.name, PAYMENT_REQUESTED.event_type);
+    let topic = PAYMENT_REQUESTED.channel();
     participant::command(topic, saga::ids::command_id, "payment", order, &data)
 }
 
 fn refund(order: Uuid) -> Outgoing {
-    let topic = (PAYMENT_REFUND_REQUESTED.name, PAYMENT_REFUND_REQUESTED.event_type);
+    let topic = PAYMENT_REFUND_REQUESTED.channel();
     participant::command(topic, saga::ids::undo_id, "payment", order, &json!({ "orderId": order }))
 }
 

@@ -2,9 +2,9 @@
 
 pub mod schedule;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use messaging::participant::{self, Answers};
+use messaging::participant::{self, Answers, Rows};
 use messaging::{BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Poison, Record, async_trait, failpoint};
 use orders::messages::{ShippingCancelRequested, ShippingRequested};
 use orders::topics;
@@ -96,38 +96,25 @@ impl BatchHandler for ShippingCommands {
         undone.iter().for_each(schedule::Undone::count);
 
         // What the undo returned is newer than what the booking returned.
-        let mut shipments: HashMap<Uuid, Shipment> = HashMap::with_capacity(batch.len());
-        shipments.extend(scheduled.into_iter().map(|shipment| (shipment.order_id, shipment)));
-        shipments.extend(undone.into_iter().map(|undone| (undone.shipment.order_id, undone.shipment)));
-        let unchanged = batch.iter().map(|delivery| delivery.message.order_id());
-        let unchanged: BTreeSet<Uuid> = unchanged.filter(|order| !shipments.contains_key(order)).collect();
+        let changed = scheduled.into_iter().chain(undone.into_iter().map(|undone| undone.shipment));
+        let mut shipments = Rows::new(changed.map(|shipment| (shipment.order_id, shipment)));
+        let unchanged = shipments.missing(batch.iter().map(|delivery| delivery.message.order_id()));
         if !unchanged.is_empty() {
-            let unchanged: Vec<Uuid> = unchanged.into_iter().collect();
             let stored = stored(&mut *connection, &unchanged).await?;
-            shipments.extend(stored.into_iter().map(|shipment| (shipment.order_id, shipment)));
+            shipments.add(stored.into_iter().map(|shipment| (shipment.order_id, shipment)));
         }
         answers(batch, &shipments)
     }
 }
 
-fn answers(batch: &[Delivery<Message>], shipments: &HashMap<Uuid, Shipment>) -> Result<Vec<Outgoing>, HandlerError> {
+fn answers(batch: &[Delivery<Message>], shipments: &Rows<Shipment>) -> Result<Vec<Outgoing>, HandlerError> {
     let mut answers = Answers::new(SOURCE);
     for delivery in batch {
-        let order_id = delivery.message.order_id();
-        let shipment = shipments.get(&order_id).ok_or_else(|| HandlerError::Retry(Box::new(Vanished(order_id))))?;
+        let shipment = shipments.of(delivery.message.order_id())?;
         match delivery.message {
             Message::Schedule(_) => answers.push(delivery, saga::ids::reply_id, shipment.schedule_reply())?,
-            Message::Cancel(_) => {
-                if let Some(reply) = shipment.cancel_reply() {
-                    answers.push(delivery, saga::ids::undo_reply_id, reply)?;
-                }
-            }
+            Message::Cancel(_) => answers.push(delivery, saga::ids::undo_reply_id, shipment.cancel_reply())?,
         }
     }
     Ok(answers.into_messages())
 }
-
-/// A shipment that was there is not: nothing in this service deletes one.
-#[derive(Debug, thiserror::Error)]
-#[error("the shipment of order {0} was found and then was gone")]
-struct Vanished(Uuid);

@@ -6,10 +6,10 @@
 use rand::seq::IndexedRandom;
 use serde_json::Value;
 use testkit::Env;
-use testkit::participant::{deliver, rows};
+use testkit::participant::{deliver, deliver_in_batches, deliver_to_replicas, rows, said};
 use uuid::Uuid;
 
-use crate::{REFUSED, TABLES, cancel, cancelled, failed, handler, said, schedule, scheduled, state};
+use crate::{REFUSED, TABLES, cancel, cancelled, failed, handler, schedule, scheduled, state};
 
 #[tokio::test]
 async fn a_duplicate_booking_gets_the_stored_answer_byte_for_byte() {
@@ -81,19 +81,11 @@ async fn replicas_at_the_same_messages_book_and_cancel_once() {
     // The replicas may interleave a command and its undo differently, so that each order has a fixed first message.
     let mut log: Vec<_> =
         orders.iter().enumerate().map(|(n, o)| if n % 5 == 0 { cancel(*o) } else { schedule(*o, "FR") }).collect();
-    let mut replicas = tokio::task::JoinSet::new();
+    let mut replicas = Vec::new();
     for size in [3, 11, 50, 25] {
-        let handler = handler(&env).await;
-        let log = log.clone();
-        replicas.spawn(async move {
-            let mut answers = Vec::new();
-            for batch in log.chunks(size) {
-                answers.extend(deliver(&handler, batch).await);
-            }
-            answers
-        });
+        replicas.push((handler(&env).await, size));
     }
-    let all = replicas.join_all().await;
+    let all = deliver_to_replicas(replicas, &log).await;
     assert!(all.iter().all(|answers| answers == &all[0]), "every replica gives the same answers");
 
     let handler = handler(&env).await;
@@ -101,10 +93,7 @@ async fn replicas_at_the_same_messages_book_and_cancel_once() {
         let order = *orders.choose(&mut rng).expect("orders");
         log.push([schedule(order, "FR"), cancel(order)].choose(&mut rng).expect("two").clone());
     }
-    let mut first = Vec::new();
-    for batch in log.chunks(7) {
-        first.extend(deliver(&handler, batch).await);
-    }
+    let first = deliver_in_batches(&handler, &log, 7).await;
     let before = rows(&pool, TABLES).await;
     for answer in deliver(&handler, &log).await {
         assert!(first.contains(&answer));

@@ -6,7 +6,7 @@ mod process;
 
 use messaging::Outgoing;
 use orders::topics::{SHIPPING_CANCEL_REQUESTED, SHIPPING_REQUESTED};
-use serde_json::{Value, json};
+use serde_json::json;
 use shipping_svc::commands::ShippingCommands;
 use testkit::{Env, participant};
 use uuid::Uuid;
@@ -25,22 +25,13 @@ fn schedule(order: Uuid, country: &str) -> Outgoing {
         "orderId": order, "name": "Ada", "street": "1 Main St", "city": "Paris", "postalCode": "75001",
         "country": country, "items": [{ "sku": "SKU-001", "quantity": 2, "unitPrice": 1999 }],
     });
-    let topic = (SHIPPING_REQUESTED.name, SHIPPING_REQUESTED.event_type);
+    let topic = SHIPPING_REQUESTED.channel();
     participant::command(topic, saga::ids::command_id, "shipping", order, &data)
 }
 
 fn cancel(order: Uuid) -> Outgoing {
-    let topic = (SHIPPING_CANCEL_REQUESTED.name, SHIPPING_CANCEL_REQUESTED.event_type);
+    let topic = SHIPPING_CANCEL_REQUESTED.channel();
     participant::command(topic, saga::ids::undo_id, "shipping", order, &json!({ "orderId": order }))
-}
-
-/// Topic of each answer, with the reason if it has one.
-fn said(answers: &[Outgoing]) -> Vec<(String, Option<String>)> {
-    let reason = |answer: &Outgoing| {
-        let value: Value = serde_json::from_slice(&answer.payload).expect("JSON");
-        value["reason"].as_str().map(str::to_owned)
-    };
-    answers.iter().map(|answer| (answer.topic.clone(), reason(answer))).collect()
 }
 
 fn scheduled() -> (String, Option<String>) {
