@@ -1,13 +1,8 @@
 //! I1: every accepted order reaches exactly one end, or rests with a reason.
 
-use chrono::TimeDelta;
-
 use super::World;
+use super::overdue::{self, GRACE};
 use super::report::Finding;
-
-/// Longer than any part of the platform may need to notice and mend a loss: an order that is still without a saga, or
-/// a saga whose timer is still due, has been forgotten.
-const FORGOTTEN: TimeDelta = TimeDelta::minutes(10);
 
 pub(super) fn check(world: &World) -> Finding {
     let mut finding = Finding::new("I1", "every accepted order reaches exactly one end, or rests PARKED with a reason");
@@ -23,12 +18,8 @@ pub(super) fn check(world: &World) -> Finding {
         finding.require(order.total_minor == order.lines_total, || {
             format!("order {id} is over {} but its lines sum to {}", order.total_minor, order.lines_total)
         });
-        if order.status == "PENDING" && now - order.created_at > FORGOTTEN {
-            finding.require(sagas.sagas.contains_key(&id), || {
-                format!("order {id} is PENDING since {} and has no saga", order.created_at)
-            });
-        }
     }
+    overdue::check(world, &mut finding);
     for (key, count) in &orders.shared_keys {
         finding.violation(format!("{count} orders share the Idempotency-Key {key:?}"));
     }
@@ -50,7 +41,8 @@ pub(super) fn check(world: &World) -> Finding {
         };
         let told = order_status(&saga.state);
         finding.require(order.status == told, || {
-            format!("saga {} is {} at version {} but its order is {}", saga.id, saga.state, saga.version, order.status)
+            let (id, letter) = (saga.id, overdue::letter(world, saga.id));
+            format!("saga {id} is {} at version {} but its order is {}{letter}", saga.state, saga.version, order.status)
         });
         finding.require(order.saga_version <= saga.version, || {
             format!("order {} knows version {} of a saga at {}", order.id, order.saga_version, saga.version)
@@ -78,7 +70,7 @@ pub(super) fn check(world: &World) -> Finding {
         timed += 1;
         match saga.due_at {
             None => finding.violation(format!("saga {} is {} without a timer", saga.id, saga.state)),
-            Some(due) => finding.require(now - due <= FORGOTTEN, || {
+            Some(due) => finding.require(now - due <= GRACE, || {
                 format!("saga {} is {} and its timer is due since {due}", saga.id, saga.state)
             }),
         }

@@ -1,6 +1,6 @@
 //! I8: a timeline is a legal path of its definition, versions 1..n, and nothing comes after the end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use saga::{Definition, EntryKind, SagaState, TimelineEntry, legal_path};
 
@@ -11,13 +11,9 @@ use super::report::Finding;
 pub(super) fn check(world: &World) -> Finding {
     let mut finding = Finding::new("I8", "each timeline is a legal path, versions 1..n, nothing after the end");
     let sagas = &world.sagas;
-    let mut definitions: HashMap<i32, Definition> = HashMap::new();
     for (id, stored) in &sagas.definitions {
-        match Definition::from_json(&stored.body) {
-            Ok(definition) => drop(definitions.insert(*id, definition)),
-            Err(error) => {
-                finding.violation(format!("stored definition {id} ({}) cannot be read: {error}", stored.name));
-            }
+        if let Err(error) = &stored.definition {
+            finding.violation(format!("stored definition {id} ({}) cannot be read: {error}", stored.name));
         }
     }
 
@@ -31,7 +27,7 @@ pub(super) fn check(world: &World) -> Finding {
             finding.violation(format!("there is a timeline but no saga {id}"));
             continue;
         };
-        let Some(definition) = definitions.get(&saga.definition_id) else { continue };
+        let Some(definition) = sagas.definition(saga) else { continue };
         if let Err(error) = judge(definition, saga, timeline) {
             finding.violation(format!("saga {id}: {error}"));
         }

@@ -5,7 +5,7 @@
 //!
 //! 1. what is at rest, and what the outbox holds ([`World::before`]);
 //! 2. wait, bounded, until its consequences have arrived: end events, stock shipped, events published;
-//! 3. the topics, to their end;
+//! 3. the topics, to their end, and then the dead letters;
 //! 4. the participants and orders, each in one snapshot: whatever a message on a topic told of is in there;
 //! 5. the orchestrator, in one snapshot: whatever a participant did was asked for in there.
 
@@ -18,6 +18,7 @@ mod i5;
 mod i6;
 mod i7;
 mod i8;
+mod overdue;
 mod report;
 mod settle;
 
@@ -53,8 +54,6 @@ struct World {
     sagas_before: SagasBefore,
     orders_before: OrdersBefore,
     topics: Topics,
-    /// What each consumer group has behind it, by group, topic and partition; all without prefix.
-    committed: HashMap<(String, String, i32), i64>,
     orders: Orders,
     payments: Payments,
     inventory: Inventory,
@@ -89,13 +88,12 @@ impl World {
         let orders_before = OrdersBefore::read(target).await?;
         settle::wait(target, &sagas_before).await?;
         let topics = settle::published(target, &orders_before).await?;
-        let committed = facts::topics::committed(target, &topics).await?;
         let payments = Payments::read(target).await?;
         let inventory = Inventory::read(target).await?;
         let shipments = shipments(target).await?;
         let orders = Orders::read(target).await?;
         let sagas = Sagas::read(target).await?;
-        Ok(Self { sagas_before, orders_before, topics, committed, orders, payments, inventory, shipments, sagas })
+        Ok(Self { sagas_before, orders_before, topics, orders, payments, inventory, shipments, sagas })
     }
 
     /// The order sagas that had ended when the audit began, and that no operator declared ended.

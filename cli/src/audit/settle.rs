@@ -37,7 +37,7 @@ pub(super) async fn published(target: &Target, before: &OrdersBefore) -> anyhow:
     loop {
         let topics = Topics::read(target).await?;
         let seen: HashSet<Uuid> = topics.on(::orders::topics::ORDER_CREATED).iter().map(|message| message.id).collect();
-        let whole = topics.is_whole(::orders::topics::ORDER_CREATED);
+        let whole = topics.is_whole(::orders::topics::ORDER_CREATED, None);
         if !whole || before.outbox.iter().all(|id| seen.contains(id)) || start.elapsed() >= target.settle_within {
             return Ok(topics);
         }

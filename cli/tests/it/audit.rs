@@ -1,9 +1,10 @@
 //! The audit finds what is wrong: for each invariant, a violation that nobody but a test would make.
 
-use messaging::{Record, admin};
+use messaging::admin;
+use orders::readers::readers;
 use testkit::{Cluster, Env, wait_until};
 
-use crate::stand::{SOON, assert_clean, audited, number, placed};
+use crate::stand::{SOON, assert_clean, audited, execute, judged, number, placed, record, violations};
 
 /// Something to break in a healthy stack, and how to mend it.
 struct Plant {
@@ -79,42 +80,44 @@ async fn a_planted_violation_of_each_invariant_is_named() {
     changed(&env).await;
 }
 
-/// I6: bytes that the group has behind it and that are in no dead letter.
+/// I6: bytes that three groups have behind them, and that are in the dead letters of two.
 async fn passed_over(env: &Env, cluster: &Cluster<'_>) {
     let kafka = env.kafka();
-    let (topic, group) = (kafka.topic("payment.requested"), kafka.group("payment-svc"));
-    let rubbish = Record {
-        topic: topic.clone(),
-        partition: 0,
-        offset: 0,
-        timestamp_ms: None,
-        key: None,
-        payload: Some(b"rubbish".to_vec()),
-        headers: Vec::new(),
-    };
+    let topic = kafka.topic("order.completed");
+    let rubbish = record(&topic, None, Some(b"rubbish"), &[]);
     admin::produce(&kafka.bootstrap_servers, &topic, &[rubbish]).await.expect("sent");
     // Not reached yet is no violation.
     assert_clean(env).await;
-    cluster.service("payment-svc").start().await;
-    wait_until("the rubbish to be dead-lettered", SOON, async || {
-        let topics = [topic.clone()];
-        let committed = admin::group_offsets(&kafka.bootstrap_servers, &group, &topics).await.expect("offsets");
-        let ends = admin::offsets(&kafka.bootstrap_servers, &topic).await.expect("offsets");
-        !env.read_topic("payment.requested.dlq").await.is_empty()
-            && committed.values().sum::<i64>() == ends.iter().map(|(_, next)| next).sum::<i64>()
-    })
-    .await;
-    cluster.service("payment-svc").stop().await;
-    // In the dead letters it is accounted for.
+    for group in readers("order.completed") {
+        cluster.service(group).start().await;
+        wait_until(&format!("{group} to have passed the rubbish"), SOON, async || {
+            let (topics, group) = ([topic.clone()], kafka.group(group));
+            let committed = admin::group_offsets(&kafka.bootstrap_servers, &group, &topics).await.expect("offsets");
+            let ends = admin::offsets(&kafka.bootstrap_servers, &topic).await.expect("offsets");
+            (0..).zip(&ends).all(|(partition, (first, next))| {
+                committed.get(&(topic.clone(), partition)).is_some_and(|offset| offset == next) || first == next
+            })
+        })
+        .await;
+        cluster.service(group).stop().await;
+    }
+    // In the dead letters of all it is accounted for.
     assert_clean(env).await;
-    let letters = kafka.topic("payment.requested.dlq");
+    let mut copies = env.read_topic("order.completed.dlq").await;
+    assert_eq!(copies.len(), 3);
+    let letters = kafka.topic("order.completed.dlq");
     admin::delete_topics(&kafka.bootstrap_servers, &[&letters]).await.expect("deleted");
     wait_until("the dead letters to be gone", SOON, async || {
         !admin::list_topics(&kafka.bootstrap_servers).await.expect("the topics").contains_key(&letters)
     })
     .await;
-    names(env, "I6").await;
-    env.create_topics(&["payment.requested.dlq"], 4).await;
+    assert_eq!(violations(&judged(env).await, "I6").len(), 3);
+    env.create_topics(&["order.completed.dlq"], 4).await;
+    copies.retain(|letter| letter.header("dlq-consumer-group") != Some("notification-svc"));
+    admin::produce(&kafka.bootstrap_servers, &letters, &copies).await.expect("sent");
+    let report = judged(env).await;
+    let found = violations(&report, "I6");
+    assert!(found.len() == 1 && found[0].contains("passed by notification-svc"), "{report}");
 }
 
 /// I7: the same message again, with other bytes.
@@ -129,17 +132,9 @@ async fn changed(env: &Env) {
     names(env, "I7").await;
 }
 
-async fn execute(env: &Env, database: &str, sql: &'static str) {
-    let done = sqlx::raw_sql(sql).execute(&env.pool(database)).await;
-    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
-}
-
 /// The audit says that `invariant` does not hold.
 async fn names(env: &Env, invariant: &'static str) {
-    let mut target = crate::stand::target(env);
-    // Nothing is running: there is nothing to wait for.
-    target.settle_within = std::time::Duration::ZERO;
-    let report = symphony_cli::audit::audit(&target).await.expect("the audit can look");
+    let report = judged(env).await;
     assert!(report.violated().contains(&invariant), "{invariant} is not named:\n{report}");
 }
 

@@ -1,47 +1,15 @@
-//! Bytes that nobody understands, on every topic that somebody reads.
+//! Bytes that nobody understands, on every topic.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use messaging::{Record, admin};
+use orders::readers::{READERS, readers};
+use orders::topics::ALL;
 use testkit::{Env, wait_until};
 use uuid::Uuid;
 
-use crate::stand::{assert_all_ended_and_clean, assert_clean, placed};
-
-/// Every topic with a reader, and how many groups read it.
-const READ: &[(&str, usize)] = &[
-    ("order.created", 1),
-    ("payment.requested", 1),
-    ("payment.refund.requested", 1),
-    ("inventory.requested", 1),
-    ("inventory.release.requested", 1),
-    ("shipping.requested", 1),
-    ("shipping.cancel.requested", 1),
-    ("payment.successful", 1),
-    ("payment.failed", 1),
-    ("payment.refunded", 1),
-    ("inventory.reserved", 1),
-    ("inventory.rejected", 1),
-    ("inventory.released", 1),
-    ("shipping.scheduled", 1),
-    ("shipping.failed", 1),
-    ("shipping.cancelled", 1),
-    ("order.completed", 3),
-    ("order.cancelled", 2),
-    ("order.parked", 1),
-];
-
-fn record(topic: &str, key: Option<&[u8]>, payload: Option<&[u8]>, headers: &[(&str, &[u8])]) -> Record {
-    Record {
-        topic: topic.to_owned(),
-        partition: 0,
-        offset: 0,
-        timestamp_ms: None,
-        key: key.map(<[u8]>::to_vec),
-        payload: payload.map(<[u8]>::to_vec),
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), Some(value.to_vec()))).collect(),
-    }
-}
+use crate::stand::{SOON, assert_all_ended_and_clean, assert_clean, placed, record};
 
 /// What can be wrong with a message, from the outside in.
 fn poisons(topic: &str) -> Vec<Record> {
@@ -86,17 +54,17 @@ async fn bytes_that_no_service_understands_are_dead_lettered_and_their_neighbour
     let cluster = env.cluster().start().await;
     let kafka = env.kafka();
     let poisoning = async {
-        for (topic, _) in READ {
-            let full = kafka.topic(topic);
-            admin::produce(&kafka.bootstrap_servers, &full, &poisons(topic)).await.expect("poison is sent");
+        for topic in ALL {
+            let full = kafka.topic(topic.name);
+            admin::produce(&kafka.bootstrap_servers, &full, &poisons(topic.name)).await.expect("poison is sent");
         }
     };
     let (summary, ()) = tokio::join!(placed(&cluster, 300, 16, "declined=5,unserved=10"), poisoning);
     assert!(summary.is_complete(), "{summary}");
 
-    for (topic, groups) in READ {
+    for topic in ALL.iter().map(|topic| topic.name) {
         let dead = format!("{topic}.dlq");
-        let expected = poisons(topic).len() * groups;
+        let expected = poisons(topic).len() * readers(topic).count();
         let mut letters = Vec::new();
         wait_until(&format!("{expected} letters on {dead}"), Duration::from_secs(60), async || {
             letters = env.read_topic(&dead).await;
@@ -108,7 +76,7 @@ async fn bytes_that_no_service_understands_are_dead_lettered_and_their_neighbour
             for header in ["dlq-topic", "dlq-consumer-group", "dlq-reason", "dlq-error", "dlq-attempts"] {
                 assert!(letter.header(header).is_some_and(|value| !value.is_empty()), "{dead}: no {header}");
             }
-            assert_eq!(letter.header("dlq-topic"), Some(*topic));
+            assert_eq!(letter.header("dlq-topic"), Some(topic));
         }
         let originals: Vec<_> = env.read_topic(topic).await;
         for letter in &letters {
@@ -119,6 +87,16 @@ async fn bytes_that_no_service_understands_are_dead_lettered_and_their_neighbour
             let original = original.unwrap_or_else(|| panic!("{dead}: no original"));
             assert_eq!((&original.key, &original.payload), (&letter.key, &letter.payload), "{dead}");
         }
+    }
+    // Something was on every topic, so what a group has committed tells what it reads.
+    let every: Vec<String> = ALL.iter().map(|topic| kafka.topic(topic.name)).collect();
+    for (group, topics) in READERS {
+        let expected: BTreeSet<String> = topics.iter().map(|topic| kafka.topic(topic.name)).collect();
+        wait_until(&format!("{group} to have passed its topics and no other"), SOON, async || {
+            let committed = admin::group_offsets(&kafka.bootstrap_servers, &kafka.group(group), &every).await;
+            committed.expect("offsets").into_keys().map(|(topic, _)| topic).collect::<BTreeSet<_>>() == expected
+        })
+        .await;
     }
     // Everybody goes on.
     let after = placed(&cluster, 100, 16, "").await;

@@ -3,33 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use orders::readers::READERS;
 use testkit::{Env, SERVICES, wait_until};
 
 use crate::stand::{assert_all_ended_and_clean, assert_clean, placed};
-
-/// Who reads what: the group and its topics.
-const GROUPS: &[(&str, &[&str])] = &[
-    (
-        "orchestrator",
-        &[
-            "order.created",
-            "payment.successful",
-            "payment.failed",
-            "payment.refunded",
-            "inventory.reserved",
-            "inventory.rejected",
-            "inventory.released",
-            "shipping.scheduled",
-            "shipping.failed",
-            "shipping.cancelled",
-        ],
-    ),
-    ("payment-svc", &["payment.requested", "payment.refund.requested"]),
-    ("inventory-svc", &["inventory.requested", "inventory.release.requested", "order.completed"]),
-    ("shipping-svc", &["shipping.requested", "shipping.cancel.requested"]),
-    ("notification-svc", &["order.completed", "order.cancelled"]),
-    ("order-api", &["order.completed", "order.cancelled", "order.parked"]),
-];
 
 /// Tables that tell the time and nothing else.
 const CLOCKS: &[&str] = &["cdc_heartbeat", "order_reconciler", "_sqlx_migrations"];
@@ -47,9 +24,9 @@ async fn rewinding_every_consumer_group_changes_no_table() {
     cluster.stop_all().await;
     let before = hashes(&env).await;
 
-    for (group, topics) in GROUPS {
+    for (group, topics) in READERS {
         let kafka = env.kafka();
-        let topics: Vec<String> = topics.iter().map(|topic| kafka.topic(topic)).collect();
+        let topics: Vec<String> = topics.iter().map(|topic| kafka.topic(topic.name)).collect();
         let rewound = messaging::admin::rewind_group(&kafka.bootstrap_servers, &kafka.group(group), &topics).await;
         rewound.unwrap_or_else(|error| panic!("{group}, whose members have left: {error}"));
     }
@@ -69,8 +46,8 @@ async fn rewinding_every_consumer_group_changes_no_table() {
 async fn lag(env: &Env) -> i64 {
     let kafka = env.kafka();
     let mut lag = 0;
-    for (group, topics) in GROUPS {
-        let topics: Vec<String> = topics.iter().map(|topic| kafka.topic(topic)).collect();
+    for (group, topics) in READERS {
+        let topics: Vec<String> = topics.iter().map(|topic| kafka.topic(topic.name)).collect();
         let group = kafka.group(group);
         let committed =
             messaging::admin::group_offsets(&kafka.bootstrap_servers, &group, &topics).await.expect("offsets");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use messaging::Record;
 use serde_json::{Value, json};
 use symphony_cli::api::Api;
 use symphony_cli::audit::{Report, Target, audit};
@@ -61,6 +62,7 @@ pub(crate) async fn supervised<T>(cluster: &Cluster<'_>, work: impl Future<Outpu
                 data_dir(cluster);
                 revived.extend(started);
             }
+            // How often a supervisor looks, not a wait for something: `work` says when it ends.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -85,6 +87,37 @@ pub(crate) fn target(env: &Env) -> Target {
 /// What the audit says now.
 pub(crate) async fn audited(env: &Env) -> Report {
     audit(&target(env)).await.unwrap_or_else(|error| panic!("the audit could not look: {error:#}"))
+}
+
+/// What the audit says now, where nothing is running and so nothing is to be waited for.
+pub(crate) async fn judged(env: &Env) -> Report {
+    let target = Target { settle_within: Duration::ZERO, ..target(env) };
+    audit(&target).await.unwrap_or_else(|error| panic!("the audit could not look: {error:#}"))
+}
+
+/// The violations of `invariant`.
+pub(crate) fn violations<'r>(report: &'r Report, invariant: &str) -> &'r [String] {
+    let finding = report.findings.iter().find(|finding| finding.invariant == invariant);
+    finding.map_or(&[], |finding| finding.violations.as_slice())
+}
+
+/// Does to `database` what no service may do.
+pub(crate) async fn execute(env: &Env, database: &str, sql: &'static str) {
+    let done = sqlx::raw_sql(sql).execute(&env.pool(database)).await;
+    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// A message that no client of the platform would send.
+pub(crate) fn record(topic: &str, key: Option<&[u8]>, payload: Option<&[u8]>, headers: &[(&str, &[u8])]) -> Record {
+    Record {
+        topic: topic.to_owned(),
+        partition: 0,
+        offset: 0,
+        timestamp_ms: None,
+        key: key.map(<[u8]>::to_vec),
+        payload: payload.map(<[u8]>::to_vec),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), Some(value.to_vec()))).collect(),
+    }
 }
 
 /// Every order has ended and every invariant holds.

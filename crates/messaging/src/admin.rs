@@ -107,6 +107,18 @@ pub async fn delete_topics(bootstrap: &str, topics: &[&str]) -> Result<(), Admin
     accept(results, "deletion", RDKafkaErrorCode::UnknownTopicOrPartition)
 }
 
+/// Deletes the records of one partition of `topic` (full name) before `offset`, as retention does.
+///
+/// # Errors
+/// When the broker does not answer or refuses.
+pub async fn delete_records(bootstrap: &str, topic: &str, partition: i32, offset: i64) -> Result<(), AdminError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).map_err(failed("list offsets"))?;
+    let action = format!("delete records of {topic}");
+    let deleted = admin(bootstrap)?.delete_records(&list, &options()).await.map_err(failed(action.clone()))?;
+    deleted.elements().iter().try_for_each(|element| element.error().map_err(failed(action.clone())))
+}
+
 fn accept(
     results: Vec<Result<String, (String, RDKafkaErrorCode)>>,
     action: &'static str,
@@ -119,15 +131,6 @@ fn accept(
             return Err(AdminError::Topic { action, topic, code });
         }
     }
-    Ok(())
-}
-
-/// Deletes consumer groups that have no members; unknown ones are no error.
-///
-/// # Errors
-/// When the broker does not answer.
-pub async fn delete_groups(bootstrap: &str, groups: &[&str]) -> Result<(), AdminError> {
-    admin(bootstrap)?.delete_groups(groups, &options()).await.map_err(failed("delete groups"))?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 pub mod contracts;
 pub mod ids;
 pub mod messages;
+pub mod readers;
 pub mod status;
 pub mod topics;
 pub mod values;

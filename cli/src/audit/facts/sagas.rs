@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use saga::Definition;
 use uuid::Uuid;
 
 use crate::audit::Target;
 
 const NOW: &str = "SELECT clock_timestamp()";
 const AT_REST: &str = "\
-SELECT id, version, state FROM saga WHERE state IN ('COMPLETED', 'COMPENSATED', 'PARKED')";
+SELECT id, partition, version, state FROM saga WHERE state IN ('COMPLETED', 'COMPENSATED', 'PARKED')";
 const SAGAS: &str = "\
 SELECT s.id, s.version, s.state, s.reason, s.definition_id, t.due_at
   FROM saga s LEFT JOIN saga_timer t ON t.saga_id = s.id";
@@ -26,7 +27,7 @@ pub(in crate::audit) struct SagaRow {
     pub(in crate::audit) state: String,
     pub(in crate::audit) reason: Option<String>,
     pub(in crate::audit) definition_id: i32,
-    /// Of its timer row; `None` when it has none. `infinity` reads as the greatest time.
+    /// Of its timer row; `None` when it has none, and while it is parked.
     pub(in crate::audit) due_at: Option<DateTime<Utc>>,
 }
 
@@ -53,7 +54,8 @@ pub(in crate::audit) struct Entry {
 /// A stored definition.
 pub(in crate::audit) struct StoredDefinition {
     pub(in crate::audit) name: String,
-    pub(in crate::audit) body: String,
+    /// Its body, or why that cannot be read.
+    pub(in crate::audit) definition: Result<Definition, String>,
 }
 
 /// The orchestrator's database in one snapshot.
@@ -75,8 +77,10 @@ impl Sagas {
         let timeline: Vec<Entry> = sqlx::query_as(TIMELINE).fetch_all(&mut db).await?;
         let definitions: Vec<(i32, String, String)> = sqlx::query_as(DEFINITIONS).fetch_all(&mut db).await?;
         let resolved: Vec<Uuid> = sqlx::query_scalar(RESOLVED).fetch_all(&mut db).await?;
-        let definitions =
-            definitions.into_iter().map(|(id, name, body)| (id, StoredDefinition { name, body })).collect();
+        let stored = |(id, name, body): (i32, String, String)| {
+            (id, StoredDefinition { name, definition: Definition::from_json(&body).map_err(|error| error.to_string()) })
+        };
+        let definitions = definitions.into_iter().map(stored).collect();
         let emitted = timeline.iter().flat_map(|entry| entry.emitted.iter().copied()).collect();
         let sagas = sagas.into_iter().map(|saga| (saga.id, saga)).collect();
         Ok(Self { sagas, timeline, definitions, emitted, resolved: resolved.into_iter().collect() })
@@ -85,6 +89,11 @@ impl Sagas {
     /// The timeline of each saga, versions ascending.
     pub(in crate::audit) fn timelines(&self) -> impl Iterator<Item = &[Entry]> {
         self.timeline.chunk_by(|a, b| a.saga_id == b.saga_id)
+    }
+
+    /// The definition that the saga runs, if it can be read.
+    pub(in crate::audit) fn definition(&self, saga: &SagaRow) -> Option<&Definition> {
+        self.definitions.get(&saga.definition_id)?.definition.as_ref().ok()
     }
 
     /// Whether the saga runs the definition `name`.
@@ -97,6 +106,8 @@ impl Sagas {
 #[derive(sqlx::FromRow)]
 pub(in crate::audit) struct AtRest {
     pub(in crate::audit) id: Uuid,
+    /// Of its messages, the same on every topic.
+    pub(in crate::audit) partition: i32,
     pub(in crate::audit) version: i32,
     pub(in crate::audit) state: String,
 }
