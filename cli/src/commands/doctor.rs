@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use comfy_table::{Table, presets};
+use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 use stack::provision::connector::Status;
 use stack::provision::{Names, OutboxConnector, slot};
@@ -127,7 +128,7 @@ fn files() -> Check {
             let lacking: Vec<String> = [("mvn", "maven"), ("tar", "tar"), ("xz", "xz-utils")]
                 .into_iter()
                 .filter(|(name, package)| tool(name, package).verdict == Verdict::Bad)
-                .map(|(name, package)| format!("{name} ({package})"))
+                .map(|(name, package)| format!("{name} (package {package} of Debian)"))
                 .collect();
             if lacking.is_empty() {
                 check(NAME, Verdict::Note, "not in the cache; the next start fetches about 75 MB")
@@ -167,6 +168,9 @@ fn memory() -> Check {
 fn disk(name: &str, folder: &Path) -> Check {
     // A folder that is not there yet will be on the disk of its nearest parent.
     let there: Option<PathBuf> = folder.ancestors().find(|parent| parent.exists()).map(Path::to_path_buf);
+    if let Some(Err(error)) = there.as_deref().map(|folder| access(folder, AccessFlags::W_OK)) {
+        return check(name, Verdict::Bad, format!("{} cannot be written: {}", folder.display(), error.desc()));
+    }
     let space = there.as_deref().map(nix::sys::statvfs::statvfs);
     match space {
         Some(Ok(space)) => {
