@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use rdkafka::message::{Header, OwnedHeaders};
 use uuid::Uuid;
@@ -60,29 +62,30 @@ impl Outgoing {
         }
     }
 
-    /// The CloudEvents headers, in a fixed order.
+    /// The CloudEvents attributes as they go over the wire: headers and their text, in a fixed order.
+    pub fn attributes(&self) -> Vec<(&'static str, Cow<'_, str>)> {
+        let mut attributes = Vec::with_capacity(11);
+        attributes.extend([
+            ("ce_specversion", Cow::Borrowed("1.0")),
+            ("ce_id", self.id.to_string().into()),
+            ("ce_type", self.event_type.as_str().into()),
+            ("ce_source", self.source.as_str().into()),
+            ("ce_subject", self.subject.as_str().into()),
+            ("ce_time", self.time.to_rfc3339_opts(SecondsFormat::Micros, true).into()),
+            ("content-type", "application/json".into()),
+        ]);
+        attributes.extend(self.saga_id.map(|saga| ("ce_sagaid", saga.to_string().into())));
+        attributes.extend(self.step.as_deref().map(|step| ("ce_step", step.into())));
+        attributes.extend(self.causation_id.map(|cause| ("ce_causationid", cause.to_string().into())));
+        attributes.extend(self.traceparent.as_deref().map(|trace| ("traceparent", trace.into())));
+        attributes
+    }
+
     pub(crate) fn headers(&self) -> OwnedHeaders {
-        let text = |headers: OwnedHeaders, key: &str, value: &str| headers.insert(Header { key, value: Some(value) });
-        let mut headers = OwnedHeaders::new_with_capacity(11);
-        headers = text(headers, "ce_specversion", "1.0");
-        headers = text(headers, "ce_id", &self.id.to_string());
-        headers = text(headers, "ce_type", &self.event_type);
-        headers = text(headers, "ce_source", &self.source);
-        headers = text(headers, "ce_subject", &self.subject);
-        headers = text(headers, "ce_time", &self.time.to_rfc3339_opts(SecondsFormat::Micros, true));
-        headers = text(headers, "content-type", "application/json");
-        if let Some(saga) = self.saga_id {
-            headers = text(headers, "ce_sagaid", &saga.to_string());
-        }
-        if let Some(step) = &self.step {
-            headers = text(headers, "ce_step", step);
-        }
-        if let Some(cause) = self.causation_id {
-            headers = text(headers, "ce_causationid", &cause.to_string());
-        }
-        if let Some(traceparent) = &self.traceparent {
-            headers = text(headers, "traceparent", traceparent);
-        }
-        headers
+        let attributes = self.attributes();
+        let headers = OwnedHeaders::new_with_capacity(attributes.len());
+        attributes
+            .iter()
+            .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value.as_ref()) }))
     }
 }

@@ -114,9 +114,11 @@ fn check_together(definitions: &[Definition]) -> Result<(), SagaFilesError> {
 
 /// A definition with the id of its row.
 #[derive(Clone, Debug)]
-pub(crate) struct Pinned {
-    pub(crate) id: i32,
-    pub(crate) definition: Arc<Definition>,
+pub struct Pinned {
+    /// Its row.
+    pub id: i32,
+    /// What it says.
+    pub definition: Arc<Definition>,
 }
 
 /// Why a saga's definition could not be had.

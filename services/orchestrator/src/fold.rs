@@ -37,8 +37,9 @@ struct Current {
 }
 
 /// What a fold leaves to do once it is stored.
-pub(crate) struct Folded {
-    pub(crate) outgoing: Vec<Outgoing>,
+pub struct Folded {
+    /// What is to be published.
+    pub outgoing: Vec<Outgoing>,
     /// By how much the number of sagas in flight changed.
     pub(crate) in_flight: i64,
     definition: Arc<Definition>,

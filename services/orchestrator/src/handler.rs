@@ -1,17 +1,18 @@
 //! The batch: one read, the fold, one write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use messaging::{BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Poison, Record, async_trait};
+use saga::Definition;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::definitions::Definitions;
+use crate::definitions::{Definitions, Pinned};
 use crate::fold::{Fold, Folded};
 use crate::gate::InFlight;
 use crate::inbound::{self, Inbound};
-use crate::load::load;
+use crate::load::{Snapshot, load};
 use crate::metrics;
 use crate::store::{Changes, WriteError};
 
@@ -37,23 +38,12 @@ impl SagaHandler {
     ) -> Result<Result<Vec<Outgoing>, WriteError>, HandlerError> {
         // In the order of their ids, as every writer goes.
         let ids: Vec<Uuid> = batch.keys().copied().collect();
-        let mut snapshot = load(&self.pool, &ids).await?;
+        let snapshot = load(&self.pool, &ids).await?;
         let pinned: BTreeSet<i32> = snapshot.sagas.values().map(|stored| stored.definition_id).collect();
         let definitions = self.definitions.get(pinned).await?;
-        let mut changes = Changes::default();
-        let mut folded: Vec<Folded> = Vec::with_capacity(ids.len());
-        for (id, deliveries) in batch {
-            let stored = snapshot.sagas.remove(id);
-            let mut fold = Fold::of(stored.map(|stored| {
-                let definition = definitions[&stored.definition_id].clone();
-                (stored, definition)
-            }));
-            for delivery in deliveries {
-                let starts = self.definitions.started_by(&delivery.topic);
-                fold.take(delivery, starts, snapshot.now).map_err(|poison| HandlerError::Poison(Box::new(poison)))?;
-            }
-            folded.extend(fold.finish(&mut changes));
-        }
+        let starts = |topic: &str| self.definitions.started_by(topic);
+        let (changes, folded) =
+            decide(batch, snapshot, &definitions, starts).map_err(|poison| HandlerError::Poison(Box::new(poison)))?;
         if !changes.is_empty()
             && let Err(error) = changes.write(&self.pool).await
         {
@@ -64,6 +54,34 @@ impl SagaHandler {
         folded.iter().for_each(Folded::count);
         Ok(Ok(folded.into_iter().flat_map(|folded| folded.outgoing).collect()))
     }
+}
+
+/// What `batch` makes of the sagas in `snapshot`, which are all that there are of those it is for: what is to be
+/// stored, and what each fold leaves to do after that. `definitions` has every one that they are pinned to, and
+/// `starts` gives the one that a topic starts.
+///
+/// # Errors
+/// When a message is one that no participant which follows the protocol could have sent.
+pub fn decide(
+    batch: &BTreeMap<Uuid, Vec<&Delivery<Inbound>>>,
+    mut snapshot: Snapshot,
+    definitions: &HashMap<i32, Arc<Definition>>,
+    starts: impl Fn(&str) -> Option<Pinned>,
+) -> Result<(Changes, Vec<Folded>), Poison> {
+    let mut changes = Changes::default();
+    let mut folded = Vec::with_capacity(batch.len());
+    for (id, deliveries) in batch {
+        let stored = snapshot.sagas.remove(id);
+        let mut fold = Fold::of(stored.map(|stored| {
+            let definition = definitions[&stored.definition_id].clone();
+            (stored, definition)
+        }));
+        for delivery in deliveries {
+            fold.take(delivery, starts(&delivery.topic), snapshot.now)?;
+        }
+        folded.extend(fold.finish(&mut changes));
+    }
+    Ok((changes, folded))
 }
 
 #[async_trait]

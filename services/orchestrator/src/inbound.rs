@@ -8,7 +8,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 pub struct Inbound {
     /// The saga it is for; a saga's id is the subject of its messages.
-    pub(crate) saga: Uuid,
+    pub saga: Uuid,
     pub(crate) kind: Kind,
     /// The message's value, an object.
     pub(crate) data: Value,
@@ -24,7 +24,10 @@ pub(crate) enum Kind {
 }
 
 /// Reads a message; `starts` when its topic starts sagas.
-pub(crate) fn decode(record: &Record, envelope: &Envelope, starts: bool) -> Result<Inbound, Poison> {
+///
+/// # Errors
+/// When it names no saga, is no answer to anything, or its value is no JSON object.
+pub fn decode(record: &Record, envelope: &Envelope, starts: bool) -> Result<Inbound, Poison> {
     let saga = Uuid::try_parse(&envelope.subject).map_err(|error| {
         Poison::new("invalid-subject", format!("ce_subject {:?} is no saga id: {error}", envelope.subject))
     })?;

@@ -36,6 +36,20 @@ mod timers;
 
 pub use config::{Config, SagasConfig};
 
+/// What the orchestrator decides, apart from the database and Kafka that it decides for. `tests/sim` runs it as it is
+/// under a seeded scheduler.
+#[doc(hidden)]
+pub mod decisions {
+    pub use crate::definitions::Pinned;
+    pub use crate::fold::Folded;
+    pub use crate::handler::decide as decide_batch;
+    pub use crate::inbound::{Inbound, decode};
+    pub use crate::load::{Columns, Snapshot, Stored};
+    pub use crate::operator::{Verb, decide as decide_verb};
+    pub use crate::store::Changes;
+    pub use crate::timers::{DueTimer, Settled, Settlement, Shot, decide as decide_timers};
+}
+
 use definitions::Definitions;
 use gate::InFlight;
 use handler::SagaHandler;

@@ -48,31 +48,60 @@ LEFT JOIN saga s ON s.id = wanted.id
 
 /// A saga as the database has it.
 #[derive(Clone, Debug)]
-pub(crate) struct Stored {
-    pub(crate) saga: Saga,
-    pub(crate) definition_id: i32,
-    pub(crate) partition: i32,
+pub struct Stored {
+    /// Its state, with all that its next messages draw from.
+    pub saga: Saga,
+    /// The definition it is pinned to.
+    pub definition_id: i32,
+    /// The partition of its messages.
+    pub partition: i32,
     /// `traceparent` of its trigger.
-    pub(crate) trace: Option<String>,
+    pub trace: Option<String>,
+}
+
+/// The `saga_columns!` of one row.
+#[derive(Clone, Debug)]
+pub struct Columns<'r> {
+    /// The saga.
+    pub id: Uuid,
+    pub partition: i32,
+    pub definition_id: i32,
+    pub version: i32,
+    pub state: &'r str,
+    pub reason: Option<String>,
+    pub cause: Option<String>,
+    /// Packed.
+    pub steps: &'r str,
+    pub started_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    /// What its timeline keeps: JSON by the step it is the output of, or none for the trigger.
+    pub data: Vec<(Option<String>, String)>,
+    pub trace: Option<String>,
 }
 
 /// Sagas as they were at one moment.
 #[derive(Debug)]
-pub(crate) struct Snapshot {
+pub struct Snapshot {
     /// The database's clock.
-    pub(crate) now: DateTime<Utc>,
-    pub(crate) sagas: HashMap<Uuid, Stored>,
+    pub now: DateTime<Utc>,
+    /// Those of the sagas asked for that there are.
+    pub sagas: HashMap<Uuid, Stored>,
 }
 
 /// Why sagas could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadError {
+pub enum LoadError {
     /// The database did not answer, or refused.
     #[error("sagas cannot be read from the database")]
     Database(#[from] sqlx::Error),
     /// A row that this version cannot have written.
     #[error("the row of saga {saga} cannot be understood: {what}")]
-    Corrupt { saga: Uuid, what: String },
+    Corrupt {
+        /// Whose row it is.
+        saga: Uuid,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 impl From<LoadError> for HandlerError {
@@ -102,38 +131,52 @@ pub(crate) async fn load(pool: &PgPool, ids: &[Uuid]) -> Result<Snapshot, LoadEr
 impl Stored {
     /// Reads the `saga_columns!` of a row that has a saga.
     pub(crate) fn from_row(id: Uuid, row: &PgRow) -> Result<Self, LoadError> {
-        let corrupt = |what: String| LoadError::Corrupt { saga: id, what };
-        let state: &str = row.try_get("state")?;
-        let packed: &str = row.try_get("steps")?;
         let data_steps: Vec<Option<String>> = row.try_get::<Option<_>, _>("data_steps")?.unwrap_or_default();
         let data: Vec<String> = row.try_get::<Option<_>, _>("data")?.unwrap_or_default();
+        Stored::of(Columns {
+            id,
+            partition: row.try_get("partition")?,
+            definition_id: row.try_get("definition_id")?,
+            version: row.try_get("version")?,
+            state: row.try_get("state")?,
+            reason: row.try_get("reason")?,
+            cause: row.try_get("cause")?,
+            steps: row.try_get("steps")?,
+            started_at: row.try_get("started_at")?,
+            updated_at: row.try_get("updated_at")?,
+            data: data_steps.into_iter().zip(data).collect(),
+            trace: row.try_get("trace")?,
+        })
+    }
+
+    /// The saga that `columns` hold.
+    ///
+    /// # Errors
+    /// [`LoadError::Corrupt`] when this version cannot have written them.
+    pub fn of(columns: Columns<'_>) -> Result<Self, LoadError> {
+        let Columns { id, version, state, steps, .. } = columns;
+        let corrupt = |what: String| LoadError::Corrupt { saga: id, what };
         let mut trigger = None;
         let mut outputs = BTreeMap::new();
-        for (step, text) in data_steps.into_iter().zip(&data) {
-            let value: Value = serde_json::from_str(text).map_err(|error| corrupt(error.to_string()))?;
+        for (step, text) in columns.data {
+            let value: Value = serde_json::from_str(&text).map_err(|error| corrupt(error.to_string()))?;
             match step {
                 None => trigger = Some(Arc::new(value)),
                 Some(step) => drop(outputs.insert(step, Arc::new(value))),
             }
         }
-        let version: i32 = row.try_get("version")?;
         let saga = Saga {
             id,
             version: u32::try_from(version).map_err(|_| corrupt(format!("version {version}")))?,
             state: SagaState::from_name(state).ok_or_else(|| corrupt(format!("state {state:?}")))?,
-            reason: row.try_get("reason")?,
-            cause: row.try_get("cause")?,
-            steps: steps::unpack(packed).map_err(|error| corrupt(format!("steps: {error}")))?,
-            started_at: row.try_get("started_at")?,
-            updated_at: row.try_get("updated_at")?,
+            reason: columns.reason,
+            cause: columns.cause,
+            steps: steps::unpack(steps).map_err(|error| corrupt(format!("steps: {error}")))?,
+            started_at: columns.started_at,
+            updated_at: columns.updated_at,
             trigger: trigger.ok_or_else(|| corrupt("no trigger in its timeline".to_owned()))?,
             outputs,
         };
-        Ok(Stored {
-            saga,
-            definition_id: row.try_get("definition_id")?,
-            partition: row.try_get("partition")?,
-            trace: row.try_get("trace")?,
-        })
+        Ok(Stored { saga, definition_id: columns.definition_id, partition: columns.partition, trace: columns.trace })
     }
 }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
+use chrono::{DateTime, Utc};
 use messaging::failpoint;
-use saga::{Input, Outcome, Verdict};
+use saga::{Definition, Input, Outcome, Transition, Verdict};
 use serde::Serialize;
 use service_kit::db::detached;
 use service_kit::{FieldError, Problem};
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use crate::definitions::{DefinitionError, Definitions};
 use crate::fold::count_transitions;
 use crate::handler::CONFLICT_RETRIES;
-use crate::load::{LoadError, load};
+use crate::load::{LoadError, Stored, load};
 use crate::metrics;
 use crate::store::{AuditEntry, Changes, TimerChange, WriteError};
 
@@ -28,9 +29,12 @@ pub(crate) const MAX_REASON: usize = 500;
 
 /// A verb with what comes with it.
 #[derive(Clone, Debug)]
-pub(crate) enum Verb {
+pub enum Verb {
+    /// A parked saga goes on where it stopped.
     Retry { reason: Option<String> },
+    /// The saga turns back.
     Compensate { reason: Option<String> },
+    /// A parked saga is declared ended.
     Resolve { outcome: Outcome, reason: String },
 }
 
@@ -137,35 +141,8 @@ async fn attempt(
     let mut snapshot = load(pool, &[id]).await?;
     let stored = snapshot.sagas.remove(&id).ok_or_else(|| Problem::not_found(format!("there is no saga {id}")))?;
     let definition = definitions.one(stored.definition_id).await?;
-    let before = stored.saga;
-    let mut audit = AuditEntry {
-        at: snapshot.now,
-        saga_id: id,
-        verb: verb.name(),
-        actor: actor.to_owned(),
-        reason: verb.reason().map(str::to_owned),
-        outcome: verb.outcome(),
-        refusal: None,
-        version: before.version,
-    };
-    let mut changes = Changes::default();
-    let transition = match saga::apply(&definition, &before, &verb.input(actor), snapshot.now) {
-        Verdict::Moved(transition) => Ok(transition),
-        Verdict::Refused(why) => Err(why),
-        // The machine answers a verb with one of the two.
-        other => return Err(Problem::internal(format!("the machine answers a verb with {other:?}"))),
-    };
-    match &transition {
-        Ok(transition) => {
-            audit.version = transition.saga.version;
-            changes.advance(&transition.saga, before.version);
-            changes.log(id, &transition.entry, None);
-            let due = TimerChange::Due { at: snapshot.now, emit: true };
-            changes.timer(&transition.saga, stored.partition, due);
-        }
-        Err(why) => audit.refusal = Some(why.clone()),
-    }
-    changes.audit(audit);
+    let (changes, transition) = decide(&definition, &stored, verb, actor, snapshot.now)
+        .map_err(|other| Problem::internal(format!("the machine answers a verb with {other:?}")))?;
 
     failpoint::hit("verb-before-commit", verb.name());
     if let Err(error) = changes.write(pool).await {
@@ -185,6 +162,47 @@ async fn attempt(
         }
         Err(why) => Err(Problem::conflict("verb-refused", why).instance(format!("/api/sagas/{id}"))),
     }))
+}
+
+/// What `verb` makes of a saga: what is to be stored, and the transition, or why it was refused.
+///
+/// # Errors
+/// An answer that the machine does not give to a verb.
+pub fn decide(
+    definition: &Definition,
+    stored: &Stored,
+    verb: &Verb,
+    actor: &str,
+    now: DateTime<Utc>,
+) -> Result<(Changes, Result<Transition, String>), Verdict> {
+    let before = &stored.saga;
+    let mut audit = AuditEntry {
+        at: now,
+        saga_id: before.id,
+        verb: verb.name(),
+        actor: actor.to_owned(),
+        reason: verb.reason().map(str::to_owned),
+        outcome: verb.outcome(),
+        refusal: None,
+        version: before.version,
+    };
+    let mut changes = Changes::default();
+    let transition = match saga::apply(definition, before, &verb.input(actor), now) {
+        Verdict::Moved(transition) => Ok(*transition),
+        Verdict::Refused(why) => Err(why),
+        other => return Err(other),
+    };
+    match &transition {
+        Ok(transition) => {
+            audit.version = transition.saga.version;
+            changes.advance(&transition.saga, before.version);
+            changes.log(before.id, &transition.entry, None);
+            changes.timer(&transition.saga, stored.partition, TimerChange::Due { at: now, emit: true });
+        }
+        Err(why) => audit.refusal = Some(why.clone()),
+    }
+    changes.audit(audit);
+    Ok((changes, transition))
 }
 
 impl From<LoadError> for Problem {

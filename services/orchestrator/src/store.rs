@@ -136,63 +136,70 @@ pub(crate) struct AuditEntry {
 
 /// All that one write changes, as columns: one array each.
 #[derive(Debug, Default)]
-pub(crate) struct Changes {
-    started: Started,
-    moved: Moved,
-    logged: Logged,
-    timed: Timed,
-    ended: Vec<Uuid>,
+pub struct Changes {
+    pub started: Started,
+    pub moved: Moved,
+    pub logged: Logged,
+    pub timed: Timed,
+    /// Sagas whose row in `saga_timer` goes.
+    pub ended: Vec<Uuid>,
     audited: Audited,
 }
 
+/// Rows for `saga`.
 #[derive(Debug, Default)]
-struct Started {
-    id: Vec<Uuid>,
-    partition: Vec<i32>,
-    definition_id: Vec<i32>,
-    version: Vec<i32>,
-    state: Vec<&'static str>,
-    reason: Vec<Option<String>>,
-    cause: Vec<Option<String>>,
-    steps: Vec<String>,
-    started_at: Vec<DateTime<Utc>>,
-    updated_at: Vec<DateTime<Utc>>,
+pub struct Started {
+    pub id: Vec<Uuid>,
+    pub partition: Vec<i32>,
+    pub definition_id: Vec<i32>,
+    pub version: Vec<i32>,
+    pub state: Vec<&'static str>,
+    pub reason: Vec<Option<String>>,
+    pub cause: Vec<Option<String>>,
+    pub steps: Vec<String>,
+    pub started_at: Vec<DateTime<Utc>>,
+    pub updated_at: Vec<DateTime<Utc>>,
 }
 
+/// Changes of rows in `saga`.
 #[derive(Debug, Default)]
-struct Moved {
-    id: Vec<Uuid>,
-    expected: Vec<i32>,
-    version: Vec<i32>,
-    state: Vec<&'static str>,
-    reason: Vec<Option<String>>,
-    cause: Vec<Option<String>>,
-    steps: Vec<String>,
-    updated_at: Vec<DateTime<Utc>>,
+pub struct Moved {
+    pub id: Vec<Uuid>,
+    /// The version that the row must have, or the whole write fails.
+    pub expected: Vec<i32>,
+    pub version: Vec<i32>,
+    pub state: Vec<&'static str>,
+    pub reason: Vec<Option<String>>,
+    pub cause: Vec<Option<String>>,
+    pub steps: Vec<String>,
+    pub updated_at: Vec<DateTime<Utc>>,
 }
 
+/// Rows for `saga_timeline`.
 #[derive(Debug, Default)]
-struct Logged {
-    saga_id: Vec<Uuid>,
-    version: Vec<i32>,
-    at: Vec<DateTime<Utc>>,
-    kind: Vec<&'static str>,
-    state: Vec<&'static str>,
-    step: Vec<Option<String>>,
-    message_id: Vec<Option<Uuid>>,
-    detail: Vec<Option<String>>,
-    emitted: Vec<String>,
-    data: Vec<Option<String>>,
-    trace: Vec<Option<String>>,
+pub struct Logged {
+    pub saga_id: Vec<Uuid>,
+    pub version: Vec<i32>,
+    pub at: Vec<DateTime<Utc>>,
+    pub kind: Vec<&'static str>,
+    pub state: Vec<&'static str>,
+    pub step: Vec<Option<String>>,
+    pub message_id: Vec<Option<Uuid>>,
+    pub detail: Vec<Option<String>>,
+    /// An array literal of ids.
+    pub emitted: Vec<String>,
+    pub data: Vec<Option<String>>,
+    pub trace: Vec<Option<String>>,
 }
 
+/// Rows for `saga_timer`, to be merged with what is there.
 #[derive(Debug, Default)]
-struct Timed {
-    saga_id: Vec<Uuid>,
-    partition: Vec<i32>,
-    due_at: Vec<Option<DateTime<Utc>>>,
-    emit: Vec<bool>,
-    version: Vec<i32>,
+pub struct Timed {
+    pub saga_id: Vec<Uuid>,
+    pub partition: Vec<i32>,
+    pub due_at: Vec<Option<DateTime<Utc>>>,
+    pub emit: Vec<bool>,
+    pub version: Vec<i32>,
 }
 
 #[derive(Debug, Default)]
@@ -285,7 +292,8 @@ impl Changes {
     }
 
     /// Whether there is nothing to write.
-    pub(crate) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.logged.version.is_empty() && self.audited.version.is_empty()
     }
 

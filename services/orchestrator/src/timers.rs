@@ -79,7 +79,7 @@ pub(crate) struct SagaTimers {
 
 /// What becomes of a fired timer once its messages are acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Settlement {
+pub struct Settlement {
     /// The version in its row when it fired.
     version: u32,
     next: Next,
@@ -97,6 +97,47 @@ enum Next {
     Removed,
 }
 
+/// Settlements as the columns of `SETTLE_TIMERS`: one array each.
+#[derive(Debug, Default)]
+pub struct Settled {
+    pub moved: Vec<Uuid>,
+    /// The version that the row must have, or it stays as it is.
+    pub moved_version: Vec<i32>,
+    pub due_at: Vec<Option<DateTime<Utc>>>,
+    pub emit: Vec<bool>,
+    pub removed: Vec<Uuid>,
+    /// The same for what is removed.
+    pub removed_version: Vec<i32>,
+}
+
+impl Settled {
+    /// Those of `receipts`, in the order of their ids.
+    #[must_use]
+    pub fn of(unsettled: &HashMap<Uuid, Settlement>, receipts: &[Uuid]) -> Self {
+        let mut settled = Settled::default();
+        let mut receipts = receipts.to_vec();
+        receipts.sort_unstable();
+        for (id, settlement) in receipts.iter().filter_map(|id| Some((*id, *unsettled.get(id)?))) {
+            let version = version_column(settlement.version);
+            let (due, emits) = match settlement.next {
+                Next::Removed => {
+                    settled.removed.push(id);
+                    settled.removed_version.push(version);
+                    continue;
+                }
+                Next::Due(at) => (Some(at), false),
+                Next::PutOff { until, emit } => (Some(until), emit),
+                Next::Parked => (None, false),
+            };
+            settled.moved.push(id);
+            settled.moved_version.push(version);
+            settled.due_at.push(due);
+            settled.emit.push(emits);
+        }
+        settled
+    }
+}
+
 impl Next {
     fn of(saga: &Saga) -> Self {
         match saga::next_deadline(saga) {
@@ -108,10 +149,14 @@ impl Next {
 }
 
 /// A timer found due, with its saga.
-struct DueTimer {
-    emit: bool,
-    version: u32,
-    stored: Stored,
+#[derive(Debug)]
+pub struct DueTimer {
+    /// Whether its row says so: what was decided is not known to be published.
+    pub emit: bool,
+    /// The version in its row.
+    pub version: u32,
+    /// The saga.
+    pub stored: Stored,
 }
 
 /// The timers found due by one look.
@@ -163,11 +208,39 @@ impl From<DefinitionError> for Misfire {
 }
 
 /// What a due timer comes to.
-struct Shot {
-    saga: Saga,
+pub struct Shot {
+    /// The saga after it.
+    pub saga: Saga,
     entries: Vec<TimelineEntry>,
-    messages: Vec<Outgoing>,
-    settlement: Settlement,
+    /// What is to be published before the timer is settled.
+    pub messages: Vec<Outgoing>,
+    /// What becomes of its row then.
+    pub settlement: Settlement,
+}
+
+/// What `timers` come to: what is to be stored, and a shot for each of them. `definitions` has every one that their
+/// sagas are pinned to; `cutoff` and `now` as for one shot.
+#[must_use]
+pub fn decide(
+    timers: &[DueTimer],
+    definitions: &HashMap<i32, Arc<Definition>>,
+    cutoff: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> (Changes, Vec<Shot>) {
+    let mut changes = Changes::default();
+    let mut shots = Vec::with_capacity(timers.len());
+    for timer in timers {
+        let shot = shoot(&definitions[&timer.stored.definition_id], timer, cutoff, now);
+        if !shot.entries.is_empty() {
+            changes.advance(&shot.saga, timer.stored.saga.version);
+            for entry in &shot.entries {
+                changes.log(shot.saga.id, entry, None);
+            }
+            changes.timer(&shot.saga, timer.stored.partition, TimerChange::Due { at: cutoff, emit: true });
+        }
+        shots.push(shot);
+    }
+    (changes, shots)
 }
 
 /// Lets every deadline of `timer`'s saga pass that was over at `cutoff`; later ones may have an answer that is
@@ -228,19 +301,7 @@ impl SagaTimers {
     ) -> Result<Vec<Shot>, Misfire> {
         let pinned: BTreeSet<i32> = timers.iter().map(|timer| timer.stored.definition_id).collect();
         let definitions = self.definitions.get(pinned).await?;
-        let mut changes = Changes::default();
-        let mut shots = Vec::with_capacity(timers.len());
-        for timer in timers {
-            let shot = shoot(&definitions[&timer.stored.definition_id], timer, cutoff, now);
-            if !shot.entries.is_empty() {
-                changes.advance(&shot.saga, timer.stored.saga.version);
-                for entry in &shot.entries {
-                    changes.log(shot.saga.id, entry, None);
-                }
-                changes.timer(&shot.saga, timer.stored.partition, TimerChange::Due { at: cutoff, emit: true });
-            }
-            shots.push(shot);
-        }
+        let (changes, shots) = decide(timers, &definitions, cutoff, now);
         if !changes.is_empty() {
             changes.write(&self.pool).await?;
         }
@@ -309,38 +370,14 @@ impl Timers for SagaTimers {
         if receipts.is_empty() {
             return Ok(());
         }
-        let (mut moved, mut moved_version) = (Vec::new(), Vec::new());
-        let (mut due_at, mut emit) = (Vec::new(), Vec::new());
-        let (mut removed, mut removed_version) = (Vec::new(), Vec::new());
-        {
-            let unsettled = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut receipts = receipts.to_vec();
-            receipts.sort_unstable();
-            for (id, settlement) in receipts.iter().filter_map(|id| Some((*id, *unsettled.get(id)?))) {
-                let version = version_column(settlement.version);
-                let (due, emits) = match settlement.next {
-                    Next::Removed => {
-                        removed.push(id);
-                        removed_version.push(version);
-                        continue;
-                    }
-                    Next::Due(at) => (Some(at), false),
-                    Next::PutOff { until, emit } => (Some(until), emit),
-                    Next::Parked => (None, false),
-                };
-                moved.push(id);
-                moved_version.push(version);
-                due_at.push(due);
-                emit.push(emits);
-            }
-        }
+        let settled = Settled::of(&self.unsettled.lock().unwrap_or_else(PoisonError::into_inner), receipts);
         sqlx::query(SETTLE_TIMERS)
-            .bind(moved)
-            .bind(moved_version)
-            .bind(due_at)
-            .bind(emit)
-            .bind(removed)
-            .bind(removed_version)
+            .bind(settled.moved)
+            .bind(settled.moved_version)
+            .bind(settled.due_at)
+            .bind(settled.emit)
+            .bind(settled.removed)
+            .bind(settled.removed_version)
             .execute(&self.pool)
             .await?;
         Ok(())
