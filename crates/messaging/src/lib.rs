@@ -34,6 +34,8 @@ mod watchdog;
 
 pub use client::ClientError;
 pub use config::KafkaConfig;
+#[doc(hidden)]
+pub use consumer::split;
 pub use consumer::{Consumer, ConsumerHandle, ConsumerHealth, Due, Fired, Gate, Timers};
 pub use envelope::Envelope;
 pub use follow::{Following, follow};

@@ -80,8 +80,8 @@ async fn stages(args: &Args, summary: &mut Summary) -> anyhow::Result<()> {
     summary.stage("unit tests", runner.run(unit)).await?;
     // Test binaries that need no server, chosen by name: choosing packages would unify features anew, and build
     // the dependencies once more.
-    let pure =
-        cargo(["test", "--release", "--workspace", "--test", "machine", "--test", "contracts", "--no-fail-fast"]);
+    let mut pure = cargo(["test", "--release", "--workspace", "--no-fail-fast"]);
+    pure.args(["--test", "machine", "--test", "contracts", "--test", "sim"]);
     summary.stage("property and contract tests", runner.run(pure)).await?;
     if !args.fast {
         summary.stage("integration tests", integration(&runner)).await?;

@@ -285,7 +285,7 @@ impl<H: BatchHandler> Drop for Waiting<'_, H> {
 
 /// Two halves of `part` that share no key, the first one last (it is popped first); single messages when it
 /// holds only one key.
-fn split<M>(deliveries: &[Delivery<M>], part: Range<usize>) -> Vec<Range<usize>> {
+pub fn split<M>(deliveries: &[Delivery<M>], part: Range<usize>) -> Vec<Range<usize>> {
     let subject = |index: usize| deliveries[index].envelope.subject.as_str();
     let keys: HashSet<&str> = part.clone().map(subject).collect();
     if keys.len() == 1 {

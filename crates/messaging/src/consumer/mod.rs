@@ -21,6 +21,8 @@ use crate::client::{self, ClientError};
 use crate::watchdog::Progress;
 use crate::{BatchHandler, HandlerError, KafkaConfig, Layers, Outgoing, Producer};
 use batch::Batches;
+#[doc(hidden)] // for simulations
+pub use batch::split;
 use context::GroupContext;
 use run::Loop;
 
