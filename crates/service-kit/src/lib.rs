@@ -22,7 +22,7 @@ pub mod telemetry;
 
 pub use app::{App, AppError};
 pub use config::{Common, ServiceConfig};
-pub use http::{ApiJson, ApiPath, ApiQuery, RawJson};
+pub use http::{ApiJson, ApiPath, ApiQuery, NoQuery, RawJson};
 pub use lifecycle::Outcome;
 pub use paging::Page;
 pub use problem::{FieldError, Problem};

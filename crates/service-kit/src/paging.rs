@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::http;
 use crate::problem::{FieldError, Problem};
 
 /// Items of a page when the request does not say.
@@ -66,7 +67,9 @@ pub fn decode_cursor<P: DeserializeOwned>(cursor: Option<&str>) -> Result<Option
     BASE64_URL_SAFE_NO_PAD
         .decode(cursor)
         .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        // Strictly, as a body: a cursor's strings go to the database.
+        .and_then(|bytes| http::parse(&bytes).ok())
+        .and_then(|value| serde_json::from_value(value).ok())
         .map(Some)
         .ok_or_else(|| invalid("cursor", "is not a cursor of this list".to_owned()))
 }
@@ -89,7 +92,8 @@ mod tests {
 
     #[test]
     fn a_foreign_cursor_is_a_400() {
-        for cursor in ["", "!", "bm90IGpzb24", &encode_cursor(&"another list's")] {
+        let nul = encode_cursor(&("\0", 7));
+        for cursor in ["", "!", "bm90IGpzb24", &encode_cursor(&"another list's"), &nul] {
             let problem = decode_cursor::<(String, i64)>(Some(cursor)).unwrap_err();
             assert_eq!(problem.status, 400, "{cursor}");
             assert_eq!(problem.errors[0].parameter.as_deref(), Some("cursor"));

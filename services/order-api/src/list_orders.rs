@@ -79,7 +79,7 @@ pub struct ListQuery {
     get, path = "/api/orders", tag = "orders", params(ListQuery),
     responses(
         (status = 200, description = "A page of orders", body = Page<Order>),
-        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid or unknown", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The database is down", body = Problem, content_type = "application/problem+json",
             headers(("Retry-After" = u32, description = "Seconds"))),
     )

@@ -1,12 +1,12 @@
 use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, RawPathParams, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::json;
+use super::{json, parameters};
 use crate::problem::Problem;
 
 /// The body as `T`; 400, 413, 415 or 422 as a problem. Use it with `serde_json::Value` to check by hand
@@ -18,11 +18,11 @@ pub struct ApiJson<T>(pub T);
 #[derive(Debug, Clone)]
 pub struct RawJson(pub Bytes);
 
-/// The query as `T`; 400 as a problem.
+/// The query as `T`; 400 as a problem that names every parameter which `T` does not have or which holds U+0000.
 #[derive(Debug, Clone)]
 pub struct ApiQuery<T>(pub T);
 
-/// The path's parameters as `T`; 400 as a problem.
+/// The path's parameters as `T`; 400 as a problem that names every parameter which holds U+0000.
 #[derive(Debug, Clone)]
 pub struct ApiPath<T>(pub T);
 
@@ -69,11 +69,8 @@ impl<S: Send + Sync> FromRequest<S> for RawJson {
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for ApiQuery<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Query::from_request_parts(parts, state).await {
-            Ok(Query(value)) => Ok(Self(value)),
-            Err(rejection) => Err(Problem::bad_request(rejection.body_text())),
-        }
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        parameters::query(&parts.uri).map(Self)
     }
 }
 
@@ -81,6 +78,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for ApiPath
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let raw = RawPathParams::from_request_parts(parts, state).await;
+        parameters::path(&raw.map_err(|rejection| Problem::bad_request(rejection.body_text()))?)?;
         match Path::from_request_parts(parts, state).await {
             Ok(Path(value)) => Ok(Self(value)),
             Err(rejection) => Err(Problem::bad_request(rejection.body_text())),

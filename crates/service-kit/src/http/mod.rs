@@ -5,10 +5,12 @@ mod extract;
 mod json;
 mod layers;
 mod operations;
+mod parameters;
 mod server;
 
 pub use extract::{ApiJson, ApiPath, ApiQuery, RawJson};
 pub use json::{document, parse, typed};
+pub use parameters::NoQuery;
 
 pub(crate) use layers::router;
 pub(crate) use operations::routes as ops;

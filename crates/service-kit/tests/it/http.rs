@@ -109,6 +109,16 @@ async fn parameters_that_do_not_fit_are_a_400() {
         assert_eq!(response.status(), 400, "{path}");
         problem(response).await;
     }
+    for (path, parameter) in [
+        ("/items?limits=2", "limits"),
+        ("/items?limit=2&limit%00=2", "limit\0"),
+        ("/items?limit=%00", "limit"),
+        ("/items/7%00", "number"),
+    ] {
+        let response = reqwest::get(format!("{}{path}", service.url())).await.unwrap();
+        assert_eq!(response.status(), 400, "{path}");
+        assert_eq!(problem(response).await["errors"][0]["parameter"], parameter, "{path}");
+    }
     let page: Value = reqwest::get(format!("{}/items?limit=2", service.url())).await.unwrap().json().await.unwrap();
     assert_eq!(page["items"], json!([0, 1]));
     assert!(page["nextCursor"].is_string());

@@ -44,7 +44,7 @@ pub struct ListQuery {
     params(ListQuery),
     responses(
         (status = 200, body = Page<StockView>),
-        (status = 400, body = Problem, content_type = "application/problem+json", description = "Bad limit or cursor"),
+        (status = 400, body = Problem, content_type = "application/problem+json", description = "A parameter is wrong or unknown"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -64,6 +64,7 @@ pub async fn list_stock(
     params(("sku" = String, Path, description = "The unit")),
     responses(
         (status = 200, body = StockView),
+        (status = 400, body = Problem, content_type = "application/problem+json", description = "No name of a unit"),
         (status = 404, body = Problem, content_type = "application/problem+json", description = "No such unit"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
@@ -75,10 +76,7 @@ pub async fn get_stock(State(pool): State<PgPool>, ApiPath(sku): ApiPath<String>
     }
 }
 
-/// The unit `sku`, if there is one. PostgreSQL's text cannot hold NUL, so no unit has it in its name.
+/// The unit `sku`, if there is one.
 pub async fn find(pool: &PgPool, sku: &str) -> Result<Option<StockView>, sqlx::Error> {
-    if sku.contains('\0') {
-        return Ok(None);
-    }
     sqlx::query_as(GET).bind(sku).fetch_optional(pool).await
 }

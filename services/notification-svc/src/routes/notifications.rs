@@ -51,7 +51,7 @@ pub struct ListQuery {
     params(ListQuery),
     responses(
         (status = 200, body = Page<NotificationView>),
-        (status = 400, body = Problem, content_type = "application/problem+json", description = "A bad parameter"),
+        (status = 400, body = Problem, content_type = "application/problem+json", description = "A parameter is wrong or unknown"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]

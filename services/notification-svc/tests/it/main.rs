@@ -99,6 +99,7 @@ async fn what_cannot_be_sent_is_a_dead_letter_and_its_neighbours_are_sent() {
     assert_eq!(seen, newest_first);
     assert_eq!(list("?cursor=seven").await["status"], 400);
     assert_eq!(list("?orderId=seven").await["status"], 400);
+    assert_eq!(list("?orderid=seven").await["errors"][0]["parameter"], "orderid");
 }
 
 #[test]

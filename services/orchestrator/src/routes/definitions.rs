@@ -3,7 +3,7 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use service_kit::{ApiPath, Page, Problem};
+use service_kit::{ApiPath, ApiQuery, NoQuery, Page, Problem};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use utoipa::ToSchema;
@@ -61,8 +61,14 @@ impl DefinitionSummary {
 
 /// Lists the saga definitions, also former ones that sagas may still be pinned to.
 #[utoipa::path(get, path = "/api/definitions", tag = "definitions",
-    responses((status = 200, description = "All of them, on one page", body = Page<DefinitionSummary>)))]
-pub(crate) async fn list_definitions(State(api): State<Api>) -> Result<Json<Page<DefinitionSummary>>, Problem> {
+    responses(
+        (status = 200, description = "All of them, on one page", body = Page<DefinitionSummary>),
+        (status = 400, description = "A parameter: there are none", body = Problem),
+    ))]
+pub(crate) async fn list_definitions(
+    State(api): State<Api>,
+    ApiQuery(NoQuery {}): ApiQuery<NoQuery>,
+) -> Result<Json<Page<DefinitionSummary>>, Problem> {
     let rows = sqlx::query(LIST_DEFINITIONS).bind(None::<String>).fetch_all(&api.pool).await?;
     let items = rows.iter().map(|row| DefinitionSummary::from_row(&api, row)).collect::<Result<_, _>>()?;
     Ok(Json(Page { items, next_cursor: None }))
@@ -73,6 +79,7 @@ pub(crate) async fn list_definitions(State(api): State<Api>) -> Result<Json<Page
     params(("name" = String, Path, description = "Name of the saga")),
     responses(
         (status = 200, description = "The definition", body = DefinitionDetail),
+        (status = 400, description = "No name of a saga", body = Problem),
         (status = 404, description = "There is no such definition", body = Problem),
     ))]
 pub(crate) async fn show_definition(

@@ -44,7 +44,6 @@ LIMIT $4
 
 /// Which sagas to list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
     /// Of this definition only.
@@ -101,7 +100,7 @@ impl SagaSummary {
 #[utoipa::path(get, path = "/api/sagas", tag = "sagas", params(ListQuery),
     responses(
         (status = 200, description = "One page", body = Page<SagaSummary>),
-        (status = 400, description = "A parameter is wrong", body = Problem),
+        (status = 400, description = "A parameter is wrong or unknown", body = Problem),
     ))]
 pub(crate) async fn list_sagas(
     State(api): State<Api>,

@@ -45,6 +45,15 @@ async fn a_saga_asks_one_step_after_the_other_and_shows_its_path() {
     assert_eq!(all["items"][0]["sagaId"], saga.to_string());
     assert_eq!(trip.get(&orchestrator, "/api/sagas?state=RUNNING").await.1["items"], json!([]));
     assert_eq!(trip.get(&orchestrator, "/api/sagas?state=running").await.0, 400);
+    for (path, parameter) in [
+        ("/api/sagas?definition=trip%00", "definition"),
+        ("/api/sagas?stat=RUNNING", "stat"),
+        ("/api/definitions?name=trip", "name"),
+        ("/api/definitions/trip%00", "name"),
+    ] {
+        let (status, problem) = trip.get(&orchestrator, path).await;
+        assert_eq!((status, &problem["errors"][0]["parameter"]), (400, &json!(parameter)), "{path}: {problem}");
+    }
     assert_eq!(trip.get(&orchestrator, &format!("/api/sagas/{}", uuid::Uuid::nil())).await.0, 404);
 }
 

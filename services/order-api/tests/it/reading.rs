@@ -57,6 +57,11 @@ async fn a_list_is_paged_newest_first_and_filtered() {
         let refused = get(&service, &format!("/api/orders?{query}")).await;
         assert_eq!((refused.status, refused.problem()), (400, "malformed-request"), "{query}");
     }
+    for (query, parameter) in [("customerid=c-7", "customerid"), ("customerId=c%007", "customerId")] {
+        let refused = get(&service, &format!("/api/orders?{query}")).await;
+        assert_eq!((refused.status, refused.problem()), (400, "malformed-request"), "{query}");
+        assert_eq!(refused.body["errors"][0]["parameter"], parameter, "{query}");
+    }
 }
 
 /// The ids on every page of a list.

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use service_kit::Problem;
+use service_kit::{ApiQuery, NoQuery, Problem};
 use sqlx::PgPool;
 use utoipa::ToSchema;
 
@@ -40,10 +40,14 @@ pub struct AccountBalance {
     get, path = "/api/payments/ledger", tag = "payments",
     responses(
         (status = 200, body = Ledger),
+        (status = 400, body = Problem, content_type = "application/problem+json", description = "A parameter: there are none"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn get_ledger(State(pool): State<PgPool>) -> Result<Json<Ledger>, Problem> {
+pub async fn get_ledger(
+    State(pool): State<PgPool>,
+    ApiQuery(NoQuery {}): ApiQuery<NoQuery>,
+) -> Result<Json<Ledger>, Problem> {
     let accounts = sqlx::query_as(BALANCES).fetch_all(&pool).await?;
     Ok(Json(Ledger { accounts }))
 }
