@@ -11,6 +11,7 @@ mod faults;
 mod freeze;
 mod input;
 mod load;
+mod lost;
 mod orders;
 mod overdue;
 mod participant;

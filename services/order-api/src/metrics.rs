@@ -55,13 +55,18 @@ pub(crate) static END_EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
         .expect("a metric is registered once, with a legal name")
 });
 
-/// Orders published again because they were pending for too long.
-pub(crate) static REEMITTED: LazyLock<IntCounter> =
-    LazyLock::new(|| counter("order_api_orders_reemitted_total", "Orders published again for being pending too long."));
+/// Orders published again because they were pending for too long, or parked.
+pub(crate) static REEMITTED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("order_api_orders_reemitted_total", "Orders published again for being pending too long, or parked.")
+});
 
-/// Orders that are pending for too long, as the reconciler saw them last.
+/// Orders that are pending for too long, or parked, as the reconciler saw them last.
 pub(crate) static STRAGGLERS: LazyLock<IntGauge> =
-    LazyLock::new(|| gauge("order_api_straggling_orders", "Orders pending for too long."));
+    LazyLock::new(|| gauge("order_api_straggling_orders", "Orders pending for too long, or parked."));
+
+/// Bytes of log that wait to be published, as last looked at.
+pub(crate) static RETAINED_BYTES: LazyLock<IntGauge> =
+    LazyLock::new(|| gauge("order_api_outbox_retained_bytes", "Bytes of log that PostgreSQL keeps for the outbox."));
 
 /// Partitions of the outbox.
 pub(crate) static OUTBOX_PARTITIONS: LazyLock<IntGauge> =

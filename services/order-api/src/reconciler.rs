@@ -1,9 +1,10 @@
 //! Publishes an order again whose saga seems lost.
 //!
-//! An order that is pending for long may have lost its trigger, a command, or its end event in Kafka. Its outbox row is
-//! inserted again, the same message to every consumer; the orchestrator answers a trigger that it knows with everything
-//! that is outstanding, or with the end event. So one rule heals every loss, and this service needs to know nothing of
-//! the others. What was not lost is only said twice.
+//! An order that is pending for long may have lost its trigger, a command, or its end event in Kafka; one that is parked,
+//! the event that tells how it went on. Its outbox row is inserted again, the same message to every consumer; the
+//! orchestrator answers a trigger that it knows with everything that is outstanding, or with the event of the saga's rest
+//! or end. So one rule heals every loss, and this service needs to know nothing of the others. What was not lost is only
+//! said twice.
 
 use std::time::Duration;
 
@@ -22,42 +23,46 @@ SELECT scanned_through, LEAST(now() - $1::interval, scanned_through + interval '
        scanned_through + interval '10 minutes' < now() - $1::interval AS behind
   FROM order_reconciler WHERE pg_try_advisory_xact_lock(hashtextextended('order_reconciler', 0))";
 
-/// Remembers the orders of a stretch of time that are still pending.
+/// Remembers the orders of a stretch of time that are still open: pending or parked. An order is remembered until it has
+/// ended, so one that is parked after this is among them: it was pending here.
 pub const FIND_STRAGGLERS: &str = "
 INSERT INTO order_stragglers (order_id, created_at, due_at)
 SELECT id, created_at, now() FROM orders
- WHERE created_at > $1 AND created_at <= $2 AND status = 'PENDING' ORDER BY id
+ WHERE created_at > $1 AND created_at <= $2 AND status IN ('PENDING', 'PARKED') ORDER BY id
 ON CONFLICT (order_id) DO NOTHING";
 
 /// Marks a stretch as looked at. The last minute is looked at again: an insert that took long may still appear in it.
 pub const ADVANCE: &str = "
 UPDATE order_reconciler SET scanned_through = GREATEST(scanned_through, LEAST($1, now() - interval '1 minute'))";
 
-/// Inserts the outbox rows again of up to `$1` stragglers that are due, and forgets those that are pending no more.
-/// The next time is after `$2`, then after twice as long each time, up to `$3`. The newest row is copied, so a pending
-/// order always has one in a recent partition.
+/// Inserts the outbox rows again of up to `$1` stragglers that are due, and forgets those that have ended. The next time
+/// is after `$2`, then after twice as long each time, up to `$3`. The newest row is copied, so an open order always has
+/// one in a recent partition.
 pub const REEMIT: &str = "
 WITH due AS (
     SELECT order_id FROM order_stragglers WHERE due_at <= now() ORDER BY due_at LIMIT $1
 ), forgotten AS (
     DELETE FROM order_stragglers USING due, orders
-     WHERE order_stragglers.order_id = due.order_id AND orders.id = due.order_id AND orders.status <> 'PENDING'
-), pending AS (
+     WHERE order_stragglers.order_id = due.order_id AND orders.id = due.order_id
+       AND orders.status NOT IN ('PENDING', 'PARKED')
+), open AS (
     UPDATE order_stragglers SET emitted_at = now(), emissions = emissions + 1,
            due_at = now() + LEAST($2::interval * power(2, LEAST(emissions, 16)), $3::interval)
       FROM due JOIN orders ON orders.id = due.order_id
-     WHERE order_stragglers.order_id = due.order_id AND orders.status = 'PENDING'
-    RETURNING order_stragglers.order_id
+     WHERE order_stragglers.order_id = due.order_id AND orders.status IN ('PENDING', 'PARKED')
+    RETURNING order_stragglers.order_id, orders.status
 ), emitted AS (
     INSERT INTO order_outbox
         (id, aggregatetype, aggregateid, type, payload, source, time, sagaid, specversion, contenttype, traceparent)
-    SELECT stored.* FROM pending CROSS JOIN LATERAL (
+    SELECT stored.* FROM open CROSS JOIN LATERAL (
         SELECT id, aggregatetype, aggregateid, type, payload, source, time, sagaid, specversion, contenttype, traceparent
-          FROM order_outbox WHERE aggregateid = pending.order_id::text ORDER BY created_at DESC LIMIT 1
+          FROM order_outbox WHERE aggregateid = open.order_id::text ORDER BY created_at DESC LIMIT 1
     ) AS stored
     RETURNING aggregateid
 )
-SELECT (SELECT count(*) FROM pending) AS pending, (SELECT count(*) FROM emitted) AS emitted,
+SELECT (SELECT count(*) FROM open WHERE status = 'PENDING') AS pending,
+       (SELECT count(*) FROM open WHERE status = 'PARKED') AS parked,
+       (SELECT count(*) FROM emitted) AS emitted,
        (SELECT count(*) FROM order_stragglers) AS stragglers";
 
 /// What one look did.
@@ -65,7 +70,10 @@ SELECT (SELECT count(*) FROM pending) AS pending, (SELECT count(*) FROM emitted)
 struct Look {
     /// There is more to look at.
     behind: bool,
+    /// Orders that were due, by status.
     pending: i64,
+    parked: i64,
+    /// Those of them that were published again.
     emitted: i64,
     stragglers: i64,
 }
@@ -89,7 +97,7 @@ pub async fn run(pool: PgPool, config: ReconcilerConfig, stop: CancellationToken
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "pending orders were not reconciled");
+                tracing::warn!(error = &error as &dyn std::error::Error, "open orders were not reconciled");
             }
         }
     }
@@ -98,11 +106,16 @@ pub async fn run(pool: PgPool, config: ReconcilerConfig, stop: CancellationToken
 fn report(look: &Look) {
     metrics::STRAGGLERS.set(look.stragglers);
     metrics::REEMITTED.inc_by(u64::try_from(look.emitted).unwrap_or_default());
-    if look.emitted > 0 {
-        tracing::warn!(orders = look.emitted, "orders pending for too long were published again");
+    if look.pending > 0 {
+        tracing::warn!(orders = look.pending, "orders pending for too long were published again");
     }
-    if look.emitted < look.pending {
-        tracing::error!(orders = look.pending - look.emitted, "pending orders have no outbox row to publish again");
+    if look.parked > 0 {
+        // Whoever parked is known from its saga's alarm; it stays so until an operator acts.
+        tracing::info!(orders = look.parked, "parked orders were published again");
+    }
+    let missing = look.pending + look.parked - look.emitted;
+    if missing > 0 {
+        tracing::error!(orders = missing, "open orders have no outbox row to publish again");
     }
 }
 
@@ -129,8 +142,9 @@ async fn look(pool: &PgPool, config: &ReconcilerConfig) -> Result<Option<Look>, 
     Ok(Some(Look {
         behind: turn.try_get(2)?,
         pending: emitted.try_get(0)?,
-        emitted: emitted.try_get(1)?,
-        stragglers: emitted.try_get(2)?,
+        parked: emitted.try_get(1)?,
+        emitted: emitted.try_get(2)?,
+        stragglers: emitted.try_get(3)?,
     }))
 }
 

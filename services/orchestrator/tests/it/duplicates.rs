@@ -7,6 +7,29 @@ use testkit::wait_until;
 use crate::trip::{HASTY, PATIENT, SOON, Trip, booked, metric, path, reply};
 
 #[tokio::test]
+async fn the_trigger_of_a_parked_saga_sends_again_where_it_rests_or_how_it_ended_and_writes_nothing() {
+    let trip = Trip::new(HASTY).await;
+    let orchestrator = trip.orchestrator(&[]).await;
+    let saga = trip.book().await;
+    trip.awaits("trip.parked", saga, 1).await;
+    let (parked, undos) =
+        (trip.show(&orchestrator, saga).await, trip.messages("hotel.cancel.requested", saga).await.len());
+    trip.env.send(booked(saga)).await;
+    trip.awaits("trip.parked", saga, 2).await;
+    assert_eq!(trip.show(&orchestrator, saga).await, parked, "nothing is written");
+    assert_eq!(trip.messages("hotel.cancel.requested", saga).await.len(), undos, "nothing is asked for");
+
+    let resolution = json!({"outcome": "CANCELLED", "reason": "cancelled by phone"});
+    trip.act(&orchestrator, saga, "resolve", Some(resolution)).await.expect("an answer");
+    trip.awaits("trip.cancelled", saga, 1).await;
+    let ended = trip.show(&orchestrator, saga).await;
+    trip.env.send(booked(saga)).await;
+    trip.awaits("trip.cancelled", saga, 2).await;
+    assert_eq!(trip.show(&orchestrator, saga).await, ended, "nothing is written");
+    trip.timelines_are_whole().await;
+}
+
+#[tokio::test]
 async fn a_duplicate_trigger_sends_again_everything_unanswered() {
     let trip = Trip::new(PATIENT).await;
     let _orchestrator = trip.orchestrator(&[]).await;

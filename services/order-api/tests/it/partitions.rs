@@ -85,6 +85,51 @@ async fn without_a_slot_or_with_a_pending_order_nothing_is_dropped() {
 }
 
 #[tokio::test]
+async fn the_only_row_of_an_open_order_is_kept_whether_it_is_pending_or_parked() {
+    let env = Env::bare("orders");
+    let (pool, slot) = old_days(&env).await;
+    assert_eq!(drop_old(&pool, "2020-01-20").await, 0, "the slot has not confirmed them");
+    confirm(&pool, &slot).await;
+    // Two days hold the row of one open order each, the third that of an order that has ended.
+    for (day, status) in [("2020-01-01", "PENDING"), ("2020-01-02", "PARKED"), ("2020-01-03", "COMPLETED")] {
+        sqlx::query(
+            "INSERT INTO orders (id, customer_id, status, total_minor, currency, created_at)
+             SELECT gen_random_uuid(), 'c', $2, 1, 'EUR', $1::date + time '12:00' AT TIME ZONE 'UTC'",
+        )
+        .bind(day)
+        .bind(status)
+        .execute(&pool)
+        .await
+        .expect("an order");
+    }
+    let naming = "UPDATE order_outbox SET aggregateid = orders.id::text FROM orders
+                   WHERE order_outbox.created_at::date = orders.created_at::date";
+    sqlx::query(naming).execute(&pool).await.expect("their rows");
+    let from = chrono::DateTime::UNIX_EPOCH;
+    sqlx::query(statement("FIND_STRAGGLERS")).bind(from).bind(chrono::Utc::now()).execute(&pool).await.expect("a look");
+    assert_eq!(drop_old(&pool, "2020-01-20").await, 0, "an open order came on the first day");
+    let ended = "UPDATE orders SET status = 'CANCELLED' WHERE status = 'PENDING'";
+    sqlx::query(ended).execute(&pool).await.expect("the first has ended");
+    sqlx::query("DELETE FROM order_stragglers USING orders WHERE id = order_id AND status = 'CANCELLED'")
+        .execute(&pool)
+        .await
+        .expect("it is forgotten");
+    assert_eq!(drop_old(&pool, "2020-01-20").await, 1, "the parked one came on the second day");
+
+    let wait = sqlx::postgres::types::PgInterval { months: 0, days: 0, microseconds: 1_000_000 };
+    let reemit = sqlx::query(statement("REEMIT")).bind(10_i64).bind(wait).bind(wait);
+    reemit.execute(&pool).await.expect("it is published again");
+    assert_eq!(drop_old(&pool, "2020-01-20").await, 2, "it has a newer row");
+    assert_eq!(count(&pool, "SELECT count(*) FROM order_outbox").await, 1);
+    assert_eq!(count(&pool, "SELECT count(*) FROM order_stragglers").await, 1, "it is still open");
+    sqlx::query("SELECT pg_drop_replication_slot($1)").bind(&slot).execute(&pool).await.expect("no slot");
+}
+
+fn statement(name: &str) -> &'static str {
+    order_api::STATEMENTS.iter().find(|(known, _)| *known == name).expect("a statement").1
+}
+
+#[tokio::test]
 async fn rows_of_days_without_a_partition_are_kept_and_get_one() {
     let env = Env::bare("orders");
     env.create_database("orders").await;

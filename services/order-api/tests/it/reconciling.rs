@@ -1,4 +1,4 @@
-//! An order that stays pending is published again from its stored row.
+//! An order that stays pending or parked is published again from its stored row.
 //!
 //! Rule "No Kafka input, no redelivery": what Kafka lost comes again from the database.
 
@@ -54,6 +54,46 @@ async fn a_pending_order_is_published_again_as_the_same_message_by_one_replica_a
     .await
     .expect("a gap");
     assert!(shortest >= 1.0, "published again after {shortest} s");
+}
+
+#[tokio::test]
+async fn a_parked_order_is_published_again_until_it_has_ended() {
+    let env = Env::new("orders").await;
+    let settings = [
+        ("RECONCILER_INTERVAL_MS", "50"),
+        ("RECONCILER_PENDING_AFTER_MS", "1000"),
+        ("RECONCILER_MAX_INTERVAL_MS", "1000"),
+    ];
+    let service = env.start_service("order-api", &settings).await;
+    let pool = env.pool("orders");
+    let rows = async |order: Uuid| -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM order_outbox WHERE aggregateid = $1")
+            .bind(order.to_string())
+            .fetch_one(&pool)
+            .await
+            .expect("a count")
+    };
+    // One is parked when it is first looked at, the other was pending then.
+    let (early, late) = (post(&service, &order()).await.order(), post(&service, &order()).await.order());
+    env.send(end("order.parked", early, "PARKED", 4, None)).await;
+    wait_until("the pending one was published again", PATIENCE, async || rows(late).await >= 2).await;
+    order_shows(&service, early, "PARKED").await;
+    env.send(end("order.parked", late, "PARKED", 4, None)).await;
+    order_shows(&service, late, "PARKED").await;
+
+    let (early_rows, late_rows) = (rows(early).await, rows(late).await);
+    wait_until("both are published again while they are parked", PATIENCE, async || {
+        rows(early).await >= early_rows + 2 && rows(late).await >= late_rows + 2
+    })
+    .await;
+    for order in [early, late] {
+        env.send(end("order.cancelled", order, "CANCELLED", 6, None)).await;
+        order_shows(&service, order, "CANCELLED").await;
+    }
+    wait_until("nothing is waited for", PATIENCE, async || {
+        count(&pool, "SELECT count(*) FROM order_stragglers").await == 0
+    })
+    .await;
 }
 
 #[tokio::test]
