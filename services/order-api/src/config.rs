@@ -18,6 +18,8 @@ pub struct Config {
     pub reconciler: ReconcilerConfig,
     /// `[outbox]`
     pub outbox: OutboxConfig,
+    /// `[backlog]`
+    pub backlog: BacklogConfig,
 }
 
 /// `[writer]`: how orders get into the database.
@@ -65,6 +67,14 @@ pub struct OutboxConfig {
     pub keep_days: u16,
 }
 
+/// `[backlog]`: when orders are refused because the outbox is not published.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BacklogConfig {
+    pub interval_ms: u64,
+    pub max_retained_mb: u64,
+}
+
 impl ServiceConfig for Config {
     fn common(&self) -> &Common {
         &self.common
@@ -83,6 +93,8 @@ impl ServiceConfig for Config {
             ("reconciler.pending_after_ms", self.reconciler.pending_after_ms),
             ("reconciler.max_batch", self.reconciler.max_batch.into()),
             ("outbox.maintenance_interval_ms", self.outbox.maintenance_interval_ms),
+            ("backlog.interval_ms", self.backlog.interval_ms),
+            ("backlog.max_retained_mb", self.backlog.max_retained_mb),
         ];
         for (key, _) in positive.into_iter().filter(|(_, value)| *value == 0) {
             errors.push(format!("{key} is 0: it must be at least 1"));

@@ -1,6 +1,7 @@
 //! order-api takes orders, makes each durable together with the event that starts its saga, and tells how it ended.
 
 mod apply_end;
+mod backlog;
 mod body;
 mod config;
 mod get_order;
@@ -21,12 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use messaging::Consumer;
+use service_kit::health::Importance;
 use service_kit::{App, BoxError, CancellationToken, OpenApiRouter, Service, routes};
 use sqlx::PgPool;
 
 pub use config::Config;
 
 use crate::apply_end::{ApplyEnd, END_TOPICS};
+use crate::backlog::Backlog;
 use crate::idempotency::InFlight;
 use crate::status_feed::StatusFeed;
 use crate::writer::Writer;
@@ -44,6 +47,7 @@ struct Api {
     writer: Writer,
     in_flight: InFlight,
     feed: StatusFeed,
+    backlog: Backlog,
     keep_alive_ms: u64,
     shutdown: CancellationToken,
 }
@@ -56,6 +60,7 @@ pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
     let pool = app.database()?;
     let shutdown = app.shutdown();
     let feed = StatusFeed::new(config.events.max_subscribers);
+    let backlog = Backlog::new(config.backlog);
 
     // Writers end when the queue is closed, which is after the last request.
     let (writer, intake) = writer::queue(&config.writer);
@@ -72,6 +77,7 @@ pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
         writer,
         in_flight: InFlight::default(),
         feed: feed.clone(),
+        backlog: backlog.clone(),
         keep_alive_ms: config.events.keep_alive_ms,
         shutdown: shutdown.clone(),
     };
@@ -94,6 +100,13 @@ pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
     let poll = feed.poll(pool.clone(), Duration::from_millis(config.events.poll_interval_ms), shutdown.clone());
     app.task("status feed", async move {
         poll.await;
+        Ok(())
+    });
+    let checked = backlog.clone();
+    app.health_check("outbox backlog", Importance::Optional, move || std::future::ready(checked.check()));
+    let watch = backlog.watch(pool.clone(), shutdown.clone());
+    app.task("outbox backlog", async move {
+        watch.await;
         Ok(())
     });
     let reconcile = reconciler::run(pool.clone(), config.reconciler, shutdown.clone());
@@ -126,4 +139,5 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("ADVANCE", reconciler::ADVANCE),
     ("REEMIT", reconciler::REEMIT),
     ("MAINTAIN_OUTBOX", partitions::MAINTAIN_OUTBOX),
+    ("RETAINED_BYTES", backlog::RETAINED_BYTES),
 ];

@@ -54,13 +54,16 @@ pub struct AcceptedOrder {
         (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Every invalid field is named; or the Idempotency-Key was used for another body",
             body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Too busy, or the database is down. The outcome may be unknown: repeat the request with the same Idempotency-Key",
+        (status = 503, description = "Too busy, too much waits to be published, or the database is down. The outcome may be unknown: repeat the request with the same Idempotency-Key",
             body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
     )
 )]
 pub async fn place_order(State(api): State<Api>, headers: HeaderMap, body: RawJson) -> Result<Response, Problem> {
     let key = idempotency::key(&headers).map_err(|error| invalid_key(&error))?;
     let request = order_request(&document(&body.0)?).map_err(invalid_order)?;
+    if api.backlog.is_full() {
+        return Err(refused("backlog", backlog(&api)));
+    }
     let claim = key.as_deref().map(|key| claim(&api, key)).transpose()?;
     let order = new_order(request, key)?;
     match api.writer.place(order, claim).await {
@@ -130,6 +133,12 @@ fn invalid_order(fields: Vec<InvalidField>) -> Problem {
 fn invalid_key(error: &InvalidKey) -> Problem {
     let errors = vec![FieldError::parameter("Idempotency-Key", error.to_string())];
     refused("invalid-key", Problem::bad_request(error.to_string()).errors(errors))
+}
+
+fn backlog(api: &Api) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "backlog", "Too many orders wait to be published")
+        .detail("orders are taken again when those before them are on their way; this request stored nothing")
+        .retry_after(api.backlog.retry_after())
 }
 
 fn key_reused() -> Problem {

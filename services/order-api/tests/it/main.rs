@@ -1,6 +1,7 @@
 //! order-api as the program that is shipped, on a real database and a real broker.
 
 mod applying_ends;
+mod backlog;
 mod batching;
 mod contract;
 mod idempotency;

@@ -1,0 +1,51 @@
+//! While too much waits to be published, orders are refused.
+
+use std::time::Duration;
+
+use testkit::{Env, order, wait_until};
+
+use crate::support::{count, get, post};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+async fn connector(env: &Env, verb: &str) {
+    let url = format!("{}/connectors/{}orders-outbox/{verb}", env.connect_url(), env.prefix());
+    let answer = reqwest::Client::new().put(url).send().await.expect("an answer of Connect");
+    assert!(answer.status().is_success(), "{verb}: {}", answer.status());
+}
+
+#[tokio::test]
+async fn orders_are_refused_while_the_outbox_is_not_published_and_taken_again_when_it_is() {
+    let env = Env::new("orders").await;
+    let settings = [("BACKLOG_INTERVAL_MS", "100"), ("BACKLOG_MAX_RETAINED_MB", "64")];
+    let service = env.start_service("order-api", &settings).await;
+    env.start_connector().await;
+    let pool = env.pool("orders");
+    wait_until("orders are taken", PATIENCE, async || post(&service, &order()).await.status == 202).await;
+
+    connector(&env, "pause").await;
+    // Log that a paused connector does not read.
+    sqlx::query("CREATE TABLE filler AS SELECT repeat('x', 100) FROM generate_series(1, 1000000)")
+        .execute(&pool)
+        .await
+        .expect("much log");
+    wait_until("orders are refused", PATIENCE, async || post(&service, &order()).await.status == 503).await;
+    let orders = count(&pool, "SELECT count(*) FROM orders").await;
+    let refused = post(&service, &order()).await;
+    assert_eq!((refused.status, refused.problem()), (503, "backlog"));
+    assert!(refused.says_when_to_retry());
+    assert_eq!(count(&pool, "SELECT count(*) FROM orders").await, orders);
+
+    // It serves everything else, and says what is wrong.
+    let ready = get(&service, "/readyz?verbose").await;
+    assert_eq!(ready.status, 200);
+    let dependencies = ready.body["dependencies"].as_array().expect("dependencies");
+    let backlog = dependencies.iter().find(|dependency| dependency["name"] == "outbox backlog").expect("a check");
+    assert_eq!(backlog["state"], "down", "{backlog}");
+    let metrics =
+        reqwest::get(format!("{}/metrics", service.url())).await.expect("metrics").text().await.expect("text");
+    assert!(metrics.contains("order_api_orders_refused_total{reason=\"backlog\"}"), "{metrics}");
+
+    connector(&env, "resume").await;
+    wait_until("orders are taken again", PATIENCE, async || post(&service, &order()).await.status == 202).await;
+}
