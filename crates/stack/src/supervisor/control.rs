@@ -4,6 +4,7 @@
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -17,6 +18,8 @@ use crate::{DataDir, Error};
 const LONGEST_ADDRESS: usize = 107;
 /// More is no request of ours.
 const LONGEST_LINE: usize = 64 * 1024;
+/// A command sends its request as soon as it is connected.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a command wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,19 +122,23 @@ impl Drop for Listener {
 }
 
 impl Conversation {
-    /// Reads the request. `None` when what came is none; the reason was answered.
+    /// Reads the request. `None` when what came is none, or nothing came for long; the reason was answered.
     pub(super) async fn begin(stream: UnixStream) -> Option<Self> {
         let (reader, mut writer) = stream.into_split();
         let mut line = Vec::new();
         let mut reader = tokio::io::AsyncReadExt::take(BufReader::new(reader), LONGEST_LINE as u64);
-        reader.read_until(b'\n', &mut line).await.ok()?;
-        match serde_json::from_slice(&line) {
-            Ok(request) => Some(Self { request, writer }),
-            Err(error) => {
-                let _ = send(&mut writer, &Reply::Failed { error: format!("not a request: {error}") }).await;
-                None
+        let error = match tokio::time::timeout(SILENCE, reader.read_until(b'\n', &mut line)).await {
+            Ok(read) => {
+                read.ok()?;
+                match serde_json::from_slice(&line) {
+                    Ok(request) => return Some(Self { request, writer }),
+                    Err(error) => format!("not a request: {error}"),
+                }
             }
-        }
+            Err(_) => format!("no request within {} s", SILENCE.as_secs()),
+        };
+        let _ = send(&mut writer, &Reply::Failed { error }).await;
+        None
     }
 
     /// Sends one line. A client that went away does not stop what it asked for.
@@ -234,5 +241,20 @@ mod tests {
         };
         let ((), (error, progress)) = tokio::join!(serve, ask);
         assert_eq!((error.as_str(), progress), ("no", vec!["on it".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn who_connects_and_asks_nothing_is_told_so_and_let_go() {
+        let temporary = tempfile::tempdir().unwrap();
+        let data = DataDir::at(&temporary.path().join("data")).unwrap();
+        data.create().unwrap();
+        let listener = Listener::bind(&data).unwrap();
+        let mut silent = UnixStream::connect(path(&data)).await.unwrap();
+        // The beginning of a request is none.
+        silent.write_all(b"{\"op\":").await.unwrap();
+        assert!(Conversation::begin(listener.accept().await.unwrap()).await.is_none());
+        let mut answer = String::new();
+        BufReader::new(silent).read_line(&mut answer).await.unwrap();
+        assert!(answer.contains("no request within 5 s"), "{answer}");
     }
 }
