@@ -24,7 +24,7 @@ pub(crate) fn json(state: &State) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(state)?)
 }
 
-/// One row a component, the sum of their memory, and why one is not ready.
+/// One row a component, the sum of their memory, why one is not ready, and the alarms.
 pub(crate) fn table(state: &State) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -42,6 +42,10 @@ pub(crate) fn table(state: &State) -> String {
         if let Some(reason) = component.reason.as_deref().and_then(|reason| reason.lines().next()) {
             let _ = write!(text, "\n {}: {reason}", component.label());
         }
+    }
+    for alarm in &state.alarms {
+        let since = alarm.since.format("%Y-%m-%d %H:%M:%S UTC");
+        let _ = write!(text, "\n ALARM {} since {}: {}", alarm.name, since, alarm.detail);
     }
     text
 }

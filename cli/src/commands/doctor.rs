@@ -239,7 +239,11 @@ async fn replication_slot(endpoints: &Endpoints) -> Check {
         Ok(Some(slot)) => {
             check(NAME, Verdict::Ok, format!("read up to {}", slot.confirmed.as_deref().unwrap_or("an unknown place")))
         }
-        Ok(None) => check(NAME, Verdict::Bad, "gone: restart connect, and order-api publishes open orders again"),
+        Ok(None) => check(
+            NAME,
+            Verdict::Bad,
+            "gone: `symphony down` and `symphony up` make a new one; order-api publishes open orders again",
+        ),
         Err(error) => check(NAME, Verdict::Bad, error.chain()),
     }
 }

@@ -1,5 +1,7 @@
 //! `up`, `down` and what lies between, each test on a stack of its own.
 
+mod capture;
+
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -46,7 +48,11 @@ impl Stack {
 
     /// Runs `symphony` to its end. Its output is read to the end too, which comes only when nobody holds it.
     fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("the program under test")
+        self.run_with(arguments, &[])
+    }
+
+    fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        self.command(arguments).envs(environment.iter().copied()).output().expect("the program under test")
     }
 
     /// A load of so many orders, some of which cannot succeed, that goes on until all have ended.
@@ -91,7 +97,12 @@ impl Stack {
 
     #[track_caller]
     fn succeed(&self, arguments: &[&str]) -> Output {
-        let output = self.run(arguments);
+        self.succeed_with(arguments, &[])
+    }
+
+    #[track_caller]
+    fn succeed_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        let output = self.run_with(arguments, environment);
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
         output
     }

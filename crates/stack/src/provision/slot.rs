@@ -12,10 +12,16 @@ use super::databases::superuser;
 use crate::Error;
 use crate::servers::Endpoints;
 
-const FIND: &str = "SELECT database, active, wal_status, confirmed_flush_lsn::text AS confirmed \
+const FIND: &str = "SELECT database, active, wal_status, confirmed_flush_lsn::text AS confirmed, \
+    COALESCE(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained, \
+    (SELECT CASE WHEN setting::bigint >= 0 THEN setting::bigint * 1048576 END \
+       FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS keep \
     FROM pg_replication_slots WHERE slot_name = $1";
 const CREATE: &str = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')";
 const PUBLICATION: &str = "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = 'orders_outbox')";
+/// Only a running connector writes heartbeats, and only order-api the outbox.
+const READ_BEFORE: &str = "SELECT (SELECT to_char(max(at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM cdc_heartbeat) \
+    AS heartbeat, EXISTS (SELECT FROM order_outbox) AS orders";
 
 /// What PostgreSQL says about the slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +34,10 @@ pub struct Slot {
     pub lost: bool,
     /// The log position up to which Debezium has confirmed.
     pub confirmed: Option<String>,
+    /// Bytes of log that PostgreSQL keeps for it.
+    pub retained_bytes: u64,
+    /// At how many of them it is lost; `None` if never.
+    pub keep_bytes: Option<u64>,
 }
 
 /// Looks the slot up.
@@ -42,10 +52,36 @@ pub async fn find(endpoints: &Endpoints, names: &Names) -> Result<Option<Slot>, 
             active: row.try_get("active")?,
             lost: wal_status.as_deref() == Some("lost"),
             confirmed: row.try_get("confirmed")?,
+            retained_bytes: u64::try_from(row.try_get::<i64, _>("retained")?).unwrap_or_default(),
+            keep_bytes: row.try_get::<Option<i64>, _>("keep")?.and_then(|bytes| u64::try_from(bytes).ok()),
         })
     })
     .transpose()
     .map_err(doing())
+}
+
+/// Whether there is the publication that the slot is read with.
+pub async fn publication_exists(endpoints: &Endpoints, names: &Names) -> Result<bool, Error> {
+    let doing = || Error::database("looking up publication orders_outbox");
+    let mut connection = superuser(endpoints, &names.orders_database()).await?;
+    sqlx::query_scalar(PUBLICATION).fetch_one(&mut connection).await.map_err(doing())
+}
+
+/// What tells that a slot which is not there was there before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadBefore {
+    /// When the connector wrote its last heartbeat, in UTC, if it ever did.
+    pub last_heartbeat: Option<String>,
+}
+
+/// Whether the outbox was used before, so that a slot is not missing for the first time.
+pub async fn read_before(endpoints: &Endpoints, names: &Names) -> Result<Option<ReadBefore>, Error> {
+    let doing = || Error::database("looking up what was published before");
+    let mut connection = superuser(endpoints, &names.orders_database()).await?;
+    let row = sqlx::query(READ_BEFORE).fetch_one(&mut connection).await.map_err(doing())?;
+    let last_heartbeat: Option<String> = row.try_get("heartbeat").map_err(doing())?;
+    let orders: bool = row.try_get("orders").map_err(doing())?;
+    Ok((last_heartbeat.is_some() || orders).then_some(ReadBefore { last_heartbeat }))
 }
 
 /// Makes the slot if it is missing, after the publication. Returns whether it was made: then the connector's

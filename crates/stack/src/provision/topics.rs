@@ -1,10 +1,12 @@
 //! The topics of `kafka/topics.yaml`.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
-use messaging::admin::{TopicSpec, create_topics};
+use messaging::admin::{TopicSpec, create_topics, list_topics};
 use serde::Deserialize;
+use tokio::net::TcpStream;
 
 use crate::Error;
 use crate::layout::Repository;
@@ -47,6 +49,22 @@ enum Value {
 pub async fn ensure(endpoints: &Endpoints, repository: &Repository, prefix: &str) -> Result<(), Error> {
     let topics = declared(&repository.topics(), prefix)?;
     create_topics(&endpoints.kafka(), &topics).await.map_err(|error| Error::Topics(Box::new(error)))
+}
+
+/// Those of `names` that the broker does not have.
+///
+/// # Errors
+/// When no broker answers.
+pub async fn missing(endpoints: &Endpoints, names: &[String]) -> Result<Vec<String>, Error> {
+    // A full client would try, and log, for long.
+    let port = endpoints.ports.kafka;
+    drop(
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .map_err(Error::io(format!("connecting to port {port}")))?,
+    );
+    let there = list_topics(&endpoints.kafka()).await.map_err(|error| Error::Topics(Box::new(error)))?;
+    Ok(names.iter().filter(|name| !there.contains_key(*name)).cloned().collect())
 }
 
 /// All topics that the file declares, with `prefix` before their names, for a single broker.

@@ -17,6 +17,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::Inner;
+use super::change_capture::{SLOT_REPLACED, alarms::Alarms, lag_limit};
 use super::service::{SERVICES, Service, Surroundings};
 use super::state::Kind;
 use crate::layout::create_dir;
@@ -28,6 +29,8 @@ use crate::{DataDir, Error, fetch};
 /// Fetches what is missing and starts everything; returns when all is ready.
 pub(super) async fn boot(inner: &Arc<Inner>) -> Result<(), Error> {
     let report = &inner.report;
+    // Wrong settings are told before anything is started.
+    lag_limit()?;
     let fetched = Instant::now();
     let mut fetching = false;
     let files = fetch::ensure(|cache| {
@@ -64,7 +67,7 @@ pub(super) async fn boot(inner: &Arc<Inner>) -> Result<(), Error> {
     let database = async {
         ready(inner, "postgres").await?;
         step(inner, "databases migrated", databases::ensure(endpoints, repository, "")).await?;
-        ensure_slot(endpoints, &inner.data).await?;
+        ensure_slot(endpoints, &inner.data, &Alarms::new(report, &inner.board)).await?;
         both.wait().await;
         services(inner).await
     };
@@ -125,14 +128,25 @@ fn forget_offsets(data: &DataDir) -> PathBuf {
     data.connect().join("forget-offsets")
 }
 
-async fn ensure_slot(endpoints: &Endpoints, data: &DataDir) -> Result<(), Error> {
+async fn ensure_slot(endpoints: &Endpoints, data: &DataDir, alarms: &Alarms) -> Result<(), Error> {
     let names = Names::default();
     if slot::find(endpoints, &names).await?.is_none() {
         create_dir(&data.connect())?;
         let marker = forget_offsets(data);
         std::fs::write(&marker, "").map_err(Error::io(format!("writing {}", marker.display())))?;
+        alarms.set(SLOT_REPLACED, slot::read_before(endpoints, &names).await?.map(replaced));
     }
     slot::ensure(endpoints, &names).await.map(drop)
+}
+
+/// What is lost with a slot, and what heals it.
+fn replaced(before: slot::ReadBefore) -> String {
+    let since =
+        before.last_heartbeat.map_or_else(|| "before".into(), |at| format!("after {at} UTC, its last heartbeat,"));
+    format!(
+        "the slot of the earlier runs is gone, a new one is made. What was committed {since} and was not read is not in \
+         it; order-api publishes open orders again, 2 minutes after they were placed"
+    )
 }
 
 async fn connector(inner: &Inner, around: &Surroundings) -> Result<(), Error> {

@@ -1,91 +1,222 @@
-//! Watches the outbox connector: Connect leaves a failed task dead, forgets a connector when its topics are lost,
-//! and says RUNNING of one that moves nothing.
+//! Watches the outbox connector and what it depends on: Connect leaves a failed task dead, forgets a connector when its
+//! topics are lost, and says RUNNING of one that moves nothing; a slot, a publication or a topic may be gone.
+//!
+//! A missing slot is never made in the middle of a run. Debezium 3.7 does not make one either as long as Connect has
+//! offsets: its task fails, since the log at its offset is no longer available. Without offsets it would make one and
+//! say nothing, so a connector that Connect has forgotten is not made again without a slot. The next `up` makes the slot
+//! and says so.
 
+pub(super) mod alarms;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Report;
+use self::alarms::Alarms;
 use super::service::Surroundings;
+use super::state::Board;
 use crate::Error;
 use crate::provision::connector::Status;
 use crate::provision::slot::{self, Slot};
-use crate::provision::{Names, OutboxConnector};
+use crate::provision::{Names, OutboxConnector, topics};
 
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Topics are looked at once in so many looks: asking for them takes a client of its own.
+const LOOKS_FOR_TOPICS: u32 = 3;
 /// Debezium writes a heartbeat through the whole path every 10 seconds: a slot that confirms nothing for so long
 /// is stuck, whatever the status says.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// The variable that sets how many megabytes of log the slot may hold back before it is an alarm.
+const LAG_VARIABLE: &str = "SYMPHONY_SLOT_LAG_MB";
+/// Its default: an eighth of `max_slot_wal_keep_size`, at which the slot is lost.
+const LAG_MB: u64 = 1024;
+
+const SLOT_GONE: &str = "replication-slot-gone";
+const SLOT_LOST: &str = "replication-slot-lost";
+const SLOT_LAG: &str = "replication-slot-lag";
+/// Raised by the start.
+pub(super) const SLOT_REPLACED: &str = "replication-slot-replaced";
+const PUBLICATION_MISSING: &str = "publication-missing";
+const TOPICS_MISSING: &str = "topics-missing";
+const CONNECTOR_FAILED: &str = "connector-failed";
+const CONNECTOR_STUCK: &str = "connector-stuck";
 
 struct Watch<'a> {
     around: &'a Surroundings,
+    alarms: Alarms,
     connector: OutboxConnector,
     names: Names,
+    topics: Vec<String>,
+    /// Bytes of log that the slot may hold back.
+    lag_limit: u64,
+    looks: u32,
     confirmed: Option<String>,
     moved: Instant,
-    said_lost: bool,
     /// Whether Connect did not know the connector at the last look.
     absent: bool,
 }
 
 /// Looks after the connector until it is dropped.
-pub(super) async fn watch(around: &Surroundings) -> Result<(), Error> {
+pub(super) async fn watch(around: &Surroundings, board: &Arc<Board>) -> Result<(), Error> {
     let names = Names::default();
-    let connector = OutboxConnector::load(&around.repository, &around.endpoints, &names)?;
-    let mut watch =
-        Watch { around, connector, names, confirmed: None, moved: Instant::now(), said_lost: false, absent: false };
+    let declared = topics::declared(&around.repository.topics(), &names.topic_prefix)?;
+    let mut watch = Watch {
+        around,
+        alarms: Alarms::new(&around.report, board),
+        connector: OutboxConnector::load(&around.repository, &around.endpoints, &names)?,
+        names,
+        topics: declared.into_iter().map(|topic| topic.name).collect(),
+        lag_limit: lag_limit()?,
+        looks: 0,
+        confirmed: None,
+        moved: Instant::now(),
+        absent: false,
+    };
     loop {
         tokio::time::sleep(INTERVAL).await;
-        // A server that is down is its keeper's business; the clock starts when it is back.
-        if watch.look().await.is_err() {
-            watch.moved = Instant::now();
-        }
+        watch.look().await;
     }
 }
 
+/// How many bytes of log the slot may hold back, as the environment says or by default.
+pub(super) fn lag_limit() -> Result<u64, Error> {
+    parse_lag_limit(std::env::var(LAG_VARIABLE).ok().as_deref())
+}
+
+fn parse_lag_limit(megabytes: Option<&str>) -> Result<u64, Error> {
+    let megabytes = match megabytes.map(str::trim).filter(|text| !text.is_empty()) {
+        None => LAG_MB,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|megabytes| *megabytes > 0)
+            .ok_or_else(|| Error::Other(format!("{LAG_VARIABLE} is {text:?}: it must be a number of megabytes")))?,
+    };
+    Ok(megabytes.saturating_mul(1 << 20))
+}
+
 impl Watch<'_> {
-    fn report(&self) -> &Report {
-        &self.around.report
+    /// One look. A server that is down is its keeper's business: what it would have told stays as it was.
+    async fn look(&mut self) {
+        if self.looks.is_multiple_of(LOOKS_FOR_TOPICS) {
+            self.look_at_topics().await;
+        }
+        self.looks = self.looks.wrapping_add(1);
+        let looked = async {
+            let slot = self.look_at_database().await?;
+            self.look_at_connector(slot).await
+        };
+        if looked.await.is_err() {
+            // The clock starts when it is back.
+            self.moved = Instant::now();
+        }
     }
 
-    async fn look(&mut self) -> Result<(), Error> {
-        match self.connector.status().await? {
+    async fn look_at_topics(&self) {
+        if let Ok(missing) = topics::missing(&self.around.endpoints, &self.topics).await {
+            let reason = (!missing.is_empty()).then(|| {
+                format!(
+                    "{} not on the broker: what was on them is lost, and what belongs there waits. `symphony down` and \
+                     `symphony up` make them; order-api publishes open orders again",
+                    missing.join(", ")
+                )
+            });
+            self.alarms.set(TOPICS_MISSING, reason);
+        }
+    }
+
+    async fn look_at_database(&self) -> Result<Option<Slot>, Error> {
+        let slot = slot::find(&self.around.endpoints, &self.names).await?;
+        let gone = slot.is_none().then(|| {
+            "nothing of the outbox is published. `symphony down` and `symphony up` make a new slot; order-api publishes \
+             open orders again, 2 minutes after they were placed"
+                .to_owned()
+        });
+        self.alarms.set(SLOT_GONE, gone);
+        let lost = slot.as_ref().is_some_and(|slot| slot.lost).then(|| {
+            "PostgreSQL dropped log that was not read. Stop order-api, drop the slot, then `symphony down` and \
+             `symphony up`; order-api publishes open orders again"
+                .to_owned()
+        });
+        self.alarms.set(SLOT_LOST, lost);
+        self.alarms.set(SLOT_LAG, slot.as_ref().and_then(|slot| self.lag(slot)));
+
+        let published = slot::publication_exists(&self.around.endpoints, &self.names).await?;
+        let missing = (!published).then(|| {
+            "PostgreSQL passes over what is written to the outbox meanwhile, and the connector goes on as if nothing were. \
+             Make the publication orders_outbox again as in migrations/orders/0002_publication.sql; order-api publishes \
+             open orders again"
+                .to_owned()
+        });
+        self.alarms.set(PUBLICATION_MISSING, missing);
+        Ok(slot)
+    }
+
+    /// Why the slot is too far behind. An alarm ends at three quarters of the limit, so it does not flutter.
+    fn lag(&self, slot: &Slot) -> Option<String> {
+        let raised = self.alarms.is_raised(SLOT_LAG);
+        let limit = if raised { self.lag_limit / 4 * 3 } else { self.lag_limit };
+        (slot.retained_bytes > limit).then(|| {
+            format!(
+                "{} MB of log wait to be read: at {} MB the slot is lost. Orders are taken and not published",
+                slot.retained_bytes >> 20,
+                slot.keep_bytes.map_or_else(|| "no number of".into(), |keep| (keep >> 20).to_string()),
+            )
+        })
+    }
+
+    async fn look_at_connector(&mut self, slot: Option<Slot>) -> Result<(), Error> {
+        let slot = slot.filter(|slot| !slot.lost);
+        let status = self.connector.status().await?;
+        let was_absent = std::mem::replace(&mut self.absent, status == Status::Absent);
+        match status {
             Status::Failed { reason } => {
-                self.report().say(&format!("the outbox connector failed ({reason}), it is restarted"));
-                self.connector.restart().await?;
+                self.alarms.set(CONNECTOR_FAILED, Some(format!("{reason}; it is restarted until it runs")));
+                if slot.is_some() {
+                    self.connector.restart().await?;
+                }
             }
-            // A worker that has just started has not read its topics yet.
-            Status::Absent if !self.absent => self.absent = true,
-            Status::Absent => {
-                self.report().say("Connect lost the outbox connector, it is made again");
+            // A worker that has just started has not read its topics yet. Without a slot it waits for one: with its
+            // topics the offsets are lost, and Debezium would make a slot and say nothing of what is between.
+            Status::Absent if was_absent && slot.is_some() => {
+                self.around.report.say("Connect lost the outbox connector, it is made again");
                 self.connector.apply(false).await?;
             }
-            Status::Running | Status::Other(_) => self.absent = false,
-        }
-        match slot::find(&self.around.endpoints, &self.names).await? {
-            Some(slot) => self.judge(slot).await,
-            None => {
-                // Debezium makes a missing slot itself when it starts; what happened in between is not in it.
-                self.report().say("the outbox's replication slot is gone; order-api publishes open orders again");
-                Ok(())
+            Status::Running if slot.as_ref().is_some_and(|slot| slot.active) => {
+                self.alarms.set(CONNECTOR_FAILED, None);
             }
+            Status::Absent | Status::Running | Status::Other(_) => {}
+        }
+        match slot {
+            Some(slot) => self.judge(slot).await,
+            None => Ok(()),
         }
     }
 
     async fn judge(&mut self, slot: Slot) -> Result<(), Error> {
-        if slot.lost {
-            if !self.said_lost {
-                self.report().say("the outbox's replication slot is lost: see symphony doctor");
-            }
-            self.said_lost = true;
-            return Ok(());
-        }
         if slot.confirmed != self.confirmed {
             self.confirmed = slot.confirmed;
             self.moved = Instant::now();
+            self.alarms.set(CONNECTOR_STUCK, None);
         } else if self.moved.elapsed() > STUCK_AFTER {
             self.moved = Instant::now();
-            self.report().say("the outbox connector has confirmed nothing for a minute, it is restarted");
+            let reason = "the outbox connector has confirmed nothing for a minute; it is restarted until it does";
+            self.alarms.set(CONNECTOR_STUCK, Some(reason.into()));
             self.connector.restart_all().await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_the_lag_is_a_number_of_megabytes() {
+        assert_eq!(parse_lag_limit(None).unwrap(), 1 << 30);
+        assert_eq!(parse_lag_limit(Some(" 64 ")).unwrap(), 64 << 20);
+        for wrong in ["0", "-1", "1 GB"] {
+            assert!(parse_lag_limit(Some(wrong)).is_err(), "{wrong}");
+        }
     }
 }

@@ -137,7 +137,7 @@ pub async fn run(lock: Lock, options: Options, report: Report, ready: impl FnOnc
 async fn follow(inner: &Arc<Inner>, stop: &mut StopSignals, down: &mut mpsc::Receiver<Conversation>) {
     let watched = async {
         if let Some(around) = inner.around.get()
-            && let Err(error) = change_capture::watch(around).await
+            && let Err(error) = change_capture::watch(around, &inner.board).await
         {
             inner.report.say(&format!("the outbox connector is not watched: {}", error.chain()));
         }

@@ -26,6 +26,20 @@ pub struct State {
     pub started_at: DateTime<Utc>,
     /// Servers first, then services; instances in order.
     pub components: Vec<ComponentState>,
+    /// What is wrong with the stack and is no component's failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Alarm>,
+}
+
+/// Something that is wrong until it is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// What it is, in a stable word.
+    pub name: String,
+    /// What it means and what heals it, for people.
+    pub detail: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
 }
 
 /// Where the stack as a whole is.
@@ -153,6 +167,7 @@ impl State {
             (component.state, component.pid, component.started_ticks) = (Phase::Stopped, None, None);
             component.memory_bytes = None;
         }
+        self.alarms.clear();
         self
     }
 }
@@ -171,6 +186,7 @@ impl Board {
             supervisor,
             started_at: Utc::now(),
             components: Vec::new(),
+            alarms: Vec::new(),
         };
         Self { file: file.to_path_buf(), state: Mutex::new(state) }
     }
