@@ -119,7 +119,7 @@ async fn every_kind_of_message_fault_hits_is_counted_and_costs_no_order_anything
         let asked = if service == "*" { "orchestrator" } else { service };
         let id = announce(&env, target, fault.clone(), radius, 60).await;
         wait_until(&format!("{asked} to obey {fault}"), SOON, async || active(&cluster, asked).await == 1).await;
-        let (summary, _) = placed(&cluster, 100, 16, "declined=5,unserved=10").await;
+        let summary = placed(&cluster, 100, 16, "declined=5,unserved=10").await;
         assert!(summary.is_complete(), "{service} {fault}: {summary}");
         let hit = injected(&cluster, asked, id).await;
         assert!(hit > 0, "{service} {fault} has hit nothing");

@@ -67,7 +67,7 @@ async fn a_participant_in_python_takes_the_place_of_a_service() {
     assert!(path(&cluster.saga(refused).await).contains(&"STEP_FAILED shipping".to_owned()));
     let scheduled = env.read_topic("shipping.scheduled").await;
     assert_eq!(scheduled.len(), 1);
-    let answer: serde_json::Value = scheduled[0].json().expect("JSON");
+    let answer: Value = scheduled[0].json().expect("JSON");
     assert_eq!(answer["orderId"], json!(good));
     assert!(answer["trackingCode"].as_str().is_some_and(|code| code.starts_with("PY")), "{answer}");
 
@@ -75,9 +75,7 @@ async fn a_participant_in_python_takes_the_place_of_a_service() {
     first.kill9();
     let kafka = env.kafka();
     let again = [command(&env, good).await];
-    messaging::admin::produce(&kafka.bootstrap_servers, &kafka.topic("shipping.requested"), &again)
-        .await
-        .expect("sent");
+    admin::produce(&kafka.bootstrap_servers, &kafka.topic("shipping.requested"), &again).await.expect("sent");
     let second = participant(&env, &python);
     let mut answers = Vec::new();
     wait_until("the answer to be repeated", Duration::from_secs(60), async || {

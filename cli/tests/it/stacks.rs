@@ -91,8 +91,10 @@ impl Stack {
     }
 
     fn supervisor(&self) -> nix::unistd::Pid {
-        let state: Value = serde_json::from_slice(&std::fs::read(self.data().join("state.json")).unwrap()).unwrap();
-        nix::unistd::Pid::from_raw(i32::try_from(state["supervisor"]["pid"].as_i64().unwrap()).unwrap())
+        let file = std::fs::read(self.data().join("state.json")).expect("the state");
+        let state: Value = serde_json::from_slice(&file).expect("JSON");
+        let pid = state["supervisor"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        nix::unistd::Pid::from_raw(pid.expect("a process id"))
     }
 
     #[track_caller]

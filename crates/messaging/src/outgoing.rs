@@ -37,7 +37,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// The answer to `command`: same key, saga and step, caused by it.
-    pub(crate) fn reply<M>(
+    pub fn reply<M>(
         command: &Delivery<M>,
         id: Uuid,
         topic: (&str, &str),

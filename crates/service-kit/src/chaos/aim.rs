@@ -47,7 +47,9 @@ impl Aim {
             return false;
         }
         let nth = self.matched.fetch_add(1, Ordering::Relaxed) + 1;
-        if radius.every.is_some_and(|every| nth % every.max(1) != 0) || draw(seed, place) * 100.0 >= radius.percentage {
+        if radius.every.is_some_and(|every| !nth.is_multiple_of(every.max(1)))
+            || draw(seed, place) * 100.0 >= radius.percentage
+        {
             return false;
         }
         match radius.first {
