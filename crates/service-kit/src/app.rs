@@ -113,6 +113,11 @@ impl App {
         &self.instance
     }
 
+    /// How to reach Kafka.
+    pub fn kafka(&self) -> &KafkaConfig {
+        &self.common.kafka
+    }
+
     /// The service's pool: one, however often it is asked for. It connects when it is first used. Adds the
     /// health check `database`.
     ///
