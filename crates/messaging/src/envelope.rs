@@ -61,6 +61,22 @@ impl Envelope {
         })
     }
 
+    /// What stands in for the envelope of a record that is read [raw](crate::Consumer::raw): it may have none.
+    /// Only the subject says something: the record's key.
+    pub(crate) fn absent(record: &Record) -> Self {
+        Envelope {
+            id: Uuid::nil(),
+            event_type: String::new(),
+            source: String::new(),
+            subject: String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned(),
+            time: DateTime::UNIX_EPOCH,
+            saga_id: None,
+            step: None,
+            causation_id: None,
+            traceparent: None,
+        }
+    }
+
     /// The saga this message belongs to.
     ///
     /// # Errors

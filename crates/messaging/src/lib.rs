@@ -42,7 +42,7 @@ pub use follow::{Following, follow};
 pub use handler::{BatchHandler, BoxError, Delivery, HandlerError, is_unavailable};
 pub use layer::{Layer, Layers, Received};
 pub use outgoing::Outgoing;
-pub use producer::{Cancelled, Producer};
+pub use producer::{Cancelled, Placed, Producer, SendError};
 pub use record::{Poison, Record};
 
 pub use async_trait::async_trait;

@@ -1,10 +1,10 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,26 @@ use crate::{KafkaConfig, Layers, Outgoing, Record, dead_letter, failpoint, metri
 #[derive(Debug, thiserror::Error)]
 #[error("publishing was given up before every message was acknowledged")]
 pub struct Cancelled;
+
+/// Where the broker put a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Partition, chosen by the key.
+    pub partition: i32,
+    /// Offset in it.
+    pub offset: i64,
+}
+
+/// A message was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// It is on no topic, and sending it again would end the same: the topic does not exist, or it is too large.
+    #[error("the broker does not take the message")]
+    Refused(#[source] KafkaError),
+    /// It may be on its topic or not.
+    #[error("the broker did not acknowledge the message")]
+    Unknown(#[source] KafkaError),
+}
 
 /// Publishes batches of messages and waits for every acknowledgement. Cheap to clone; one per process.
 #[derive(Clone)]
@@ -45,9 +65,24 @@ struct Batch {
     unanswered: AtomicUsize,
     failed: mpsc::UnboundedSender<KafkaError>,
     all_answered: Notify,
+    /// Where the last acknowledged message is: who sends one alone wants to know.
+    partition: AtomicI32,
+    offset: AtomicI64,
 }
 
 impl Batch {
+    fn new(messages: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<KafkaError>) {
+        let (failed, failures) = mpsc::unbounded_channel();
+        let batch = Batch {
+            unanswered: AtomicUsize::new(messages),
+            failed,
+            all_answered: Notify::new(),
+            partition: AtomicI32::new(-1),
+            offset: AtomicI64::new(-1),
+        };
+        (Arc::new(batch), failures)
+    }
+
     fn answered(&self, failure: Option<KafkaError>) {
         if let Some(error) = failure {
             // The receiver lives as long as the batch waits; a late answer of a given-up batch is no loss.
@@ -73,6 +108,10 @@ impl ProducerContext for Acks {
     type DeliveryOpaque = Arc<Batch>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, batch: Arc<Batch>) {
+        if let Ok(message) = result {
+            batch.partition.store(message.partition(), Ordering::Relaxed);
+            batch.offset.store(message.offset(), Ordering::Relaxed);
+        }
         batch.answered(result.as_ref().err().map(|(error, _)| error.clone()));
     }
 }
@@ -166,6 +205,34 @@ impl Producer {
         Ok(())
     }
 
+    /// Sends key, value and headers of `record` to its topic, once, as they are; its partition follows from its key.
+    /// Returns when the broker has it, after `kafka.message_timeout_ms` at the latest.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send(&self, record: &Record) -> Result<Placed, SendError> {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header { key, value: value.as_deref() });
+        }
+        let message = WireMessage {
+            topic: self.inner.config.topic(&record.topic),
+            key: record.key.clone(),
+            payload: record.payload.clone(),
+            headers,
+        };
+        let (batch, mut failures) = Batch::new(1);
+        self.enqueue(&message, &batch).await;
+        batch.all_answered.notified().await;
+        if let Ok(error) = failures.try_recv() {
+            let refused = error.rdkafka_error_code().is_some_and(is_refusal);
+            return Err(if refused { SendError::Refused(error) } else { SendError::Unknown(error) });
+        }
+        metrics::PUBLISHED.with_label_values(&[record.topic.as_str()]).inc();
+        let (partition, offset) = (batch.partition.load(Ordering::Relaxed), batch.offset.load(Ordering::Relaxed));
+        Ok(Placed { partition, offset })
+    }
+
     async fn publish_wire(&self, messages: &[WireMessage], cancel: &CancellationToken) -> Result<(), Cancelled> {
         let mut backoff = Backoff::new();
         let mut reported = false;
@@ -194,9 +261,7 @@ impl Producer {
         messages: &[WireMessage],
         cancel: &CancellationToken,
     ) -> Result<Result<(), KafkaError>, Cancelled> {
-        let (failed, mut failures) = mpsc::unbounded_channel();
-        let batch =
-            Arc::new(Batch { unanswered: AtomicUsize::new(messages.len()), failed, all_answered: Notify::new() });
+        let (batch, mut failures) = Batch::new(messages.len());
         for (before, message) in messages.iter().enumerate() {
             self.enqueue(message, &batch).await;
             // Alone on the wire, so that "after k of n acknowledgements" is exact.
@@ -231,4 +296,17 @@ impl Producer {
             }
         }
     }
+}
+
+/// Whether the message is surely on no topic.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::InvalidTopic
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::PolicyViolation
+    )
 }

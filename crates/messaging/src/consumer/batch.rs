@@ -31,6 +31,8 @@ pub(super) struct Batches<H> {
     pub(super) config: KafkaConfig,
     /// The `ce_type` of each subscribed topic.
     pub(super) event_types: HashMap<String, String>,
+    /// Records have any shape, and none is ever given up.
+    pub(super) raw: bool,
     pub(super) handler: Arc<H>,
     pub(super) layers: Layers,
     pub(super) producer: Producer,
@@ -56,7 +58,11 @@ impl<H: BatchHandler> Batches<H> {
         let mut spans = Vec::new();
         for record in &records {
             metrics::CONSUMED.with_label_values(&[self.group, record.topic.as_str()]).inc();
-            match self.decode(record) {
+            let decoded = match self.decode(record) {
+                Err(poison) if self.raw => self.decode_again(record, &poison, cancel).await?,
+                decoded => decoded,
+            };
+            match decoded {
                 Ok((delivery, span)) => {
                     deliveries.push(delivery);
                     spans.push(span);
@@ -117,20 +123,36 @@ impl<H: BatchHandler> Batches<H> {
         }
     }
 
-    fn decode(&self, record: &Record) -> Result<(Delivery<H::Message>, Span), Poison> {
-        let envelope = Envelope::of(record)?;
-        // A producer defect can put a record on the wrong topic (KAFKA-19012), so the type must agree.
-        match self.event_types.get(&record.topic) {
-            Some(expected) if *expected == envelope.event_type => {}
-            _ => {
-                return Err(Poison::new(
-                    "unexpected-type",
-                    format!("ce_type {:?} does not belong on {}", envelope.event_type, record.topic),
-                ));
+    /// Until it works: a raw record has no dead letters to go to.
+    async fn decode_again(
+        &self,
+        record: &Record,
+        poison: &Poison,
+        cancel: &CancellationToken,
+    ) -> Result<Result<(Delivery<H::Message>, Span), Poison>, Cancelled> {
+        let mut backoff = Backoff::new();
+        let mut waiting = Waiting { batches: self, begun: false };
+        waiting.begin(poison.to_string());
+        loop {
+            self.pause(&mut backoff, cancel).await?;
+            if let Ok(decoded) = self.decode(record) {
+                return Ok(Ok(decoded));
             }
         }
+    }
+
+    async fn pause(&self, backoff: &mut Backoff, cancel: &CancellationToken) -> Result<(), Cancelled> {
+        self.progress.step();
+        tokio::select! {
+            () = cancel.cancelled() => Err(Cancelled),
+            () = tokio::time::sleep(backoff.next()) => Ok(()),
+        }
+    }
+
+    fn decode(&self, record: &Record) -> Result<(Delivery<H::Message>, Span), Poison> {
+        let envelope = if self.raw { Envelope::absent(record) } else { self.envelope(record)? };
         let message = self.handler.decode(record, &envelope)?;
-        let (span, trace) = trace::process(self.group, record, &envelope);
+        let (span, trace) = if self.raw { (Span::none(), None) } else { trace::process(self.group, record, &envelope) };
         let delivery = Delivery {
             message,
             envelope,
@@ -140,6 +162,18 @@ impl<H: BatchHandler> Batches<H> {
             trace,
         };
         Ok((delivery, span))
+    }
+
+    fn envelope(&self, record: &Record) -> Result<Envelope, Poison> {
+        let envelope = Envelope::of(record)?;
+        // A producer defect can put a record on the wrong topic (KAFKA-19012), so the type must agree.
+        match self.event_types.get(&record.topic) {
+            Some(expected) if *expected == envelope.event_type => Ok(envelope),
+            _ => Err(Poison::new(
+                "unexpected-type",
+                format!("ce_type {:?} does not belong on {}", envelope.event_type, record.topic),
+            )),
+        }
     }
 
     /// Applies the whole batch at once; when that cannot work, ever smaller parts of it, split between keys,
@@ -214,20 +248,21 @@ impl<H: BatchHandler> Batches<H> {
             };
             let result = match handled {
                 Ok(Ok(answers)) => Ok(answers),
-                Ok(Err(HandlerError::Poison(error))) => Err(error),
-                Ok(Err(HandlerError::Retry(error))) => {
+                Ok(Err(HandlerError::Retry(error))) => Err((error, true)),
+                Ok(Err(HandlerError::Poison(error))) => Err((error, self.raw)),
+                Err(panic) => Err((panic_message(&*panic).into(), self.raw)),
+            };
+            match result {
+                Ok(answers) => return Ok(Ok(answers)),
+                Err((error, false)) => return Ok(Err(error)),
+                Err((error, true)) => {
                     metrics::RETRIES.with_label_values(&[self.group]).inc();
                     if !waiting.begun {
                         waiting.begin(causes(&*error));
                     }
-                    tokio::select! {
-                        () = cancel.cancelled() => return Err(Cancelled),
-                        () = tokio::time::sleep(backoff.next()) => continue,
-                    }
+                    self.pause(&mut backoff, cancel).await?;
                 }
-                Err(panic) => Err(panic_message(&*panic).into()),
-            };
-            return Ok(result);
+            }
         }
     }
 

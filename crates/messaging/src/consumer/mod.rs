@@ -111,10 +111,15 @@ pub struct Consumer<H> {
     group: &'static str,
     handler: Arc<H>,
     topics: Vec<Topic>,
+    /// Set for a consumer that reads raw: how the names of its topics end.
+    suffix: Option<&'static str>,
     gate: Option<Arc<dyn Gate>>,
     timers: Option<Arc<dyn Timers>>,
     layers: Layers,
 }
+
+/// A raw consumer finds new topics after so many milliseconds.
+const TOPICS_FOUND_WITHIN_MS: &str = "3000";
 
 struct Topic {
     name: String,
@@ -125,7 +130,14 @@ struct Topic {
 impl<H: BatchHandler> Consumer<H> {
     /// A member of `group`.
     pub fn new(group: &'static str, handler: Arc<H>) -> Self {
-        Consumer { group, handler, topics: Vec::new(), gate: None, timers: None, layers: Layers::default() }
+        Consumer { group, handler, topics: Vec::new(), suffix: None, gate: None, timers: None, layers: Layers::default() }
+    }
+
+    /// A member of `group` that reads every topic whose name ends in `suffix`, those too that are made later, and
+    /// takes records of any shape: there is no envelope to read (the one that `decode` gets holds nothing but the key
+    /// as its subject), and nothing is dead-lettered. Whatever fails is tried again until it works.
+    pub fn raw(group: &'static str, handler: Arc<H>, suffix: &'static str) -> Self {
+        Consumer { suffix: Some(suffix), ..Consumer::new(group, handler) }
     }
 
     /// The group's name without prefix.
@@ -183,13 +195,21 @@ impl<H: BatchHandler> Consumer<H> {
         let context =
             GroupContext::new(self.group, Duration::from_millis(config.drain_timeout_ms.into()), health.clone());
         let shared = context.shared();
-        let consumer: BaseConsumer<GroupContext> = client::consumer(config, self.group)
+        let mut client = client::consumer(config, self.group);
+        if self.suffix.is_some() {
+            client.set("topic.metadata.refresh.interval.ms", TOPICS_FOUND_WITHIN_MS);
+        }
+        let consumer: BaseConsumer<GroupContext> = client
             .create_with_context(context)
             .map_err(|source| ClientError::new(format!("create the consumer of {}", self.group), source))?;
         let observer: BaseConsumer = client::base(config, self.group)
             .create()
             .map_err(|source| ClientError::new(format!("create the observer of {}", self.group), source))?;
-        let names: Vec<String> = self.topics.iter().map(|topic| config.topic(&topic.name)).collect();
+        let mut names: Vec<String> = self.topics.iter().map(|topic| config.topic(&topic.name)).collect();
+        // A name that begins with ^ is a regular expression. Of all that a topic's name may have, only the dot means
+        // something in one.
+        let literally = |text: &str| text.replace('.', "\\.");
+        names.extend(self.suffix.map(|suffix| format!("^{}.*{}$", literally(&config.topic_prefix), literally(suffix))));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         consumer.subscribe(&names).map_err(|source| ClientError::new(format!("subscribe {}", self.group), source))?;
         let batches = Batches {
@@ -200,6 +220,7 @@ impl<H: BatchHandler> Consumer<H> {
                 .iter()
                 .map(|topic| (topic.name.clone(), topic.event_type.clone()))
                 .collect::<HashMap<_, _>>(),
+            raw: self.suffix.is_some(),
             handler: self.handler,
             layers: self.layers,
             producer,
