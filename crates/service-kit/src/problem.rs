@@ -8,6 +8,7 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::BoxError;
@@ -40,6 +41,10 @@ pub struct Problem {
     /// Every invalid field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// Members of this kind of problem alone.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    more: Option<Box<Map<String, Value>>>,
     #[serde(skip)]
     #[schema(ignore)]
     retry_after_seconds: Option<u32>,
@@ -100,6 +105,7 @@ impl Problem {
             detail: None,
             instance: None,
             errors: Vec::new(),
+            more: None,
             retry_after_seconds: None,
             cause: None,
         }
@@ -165,6 +171,13 @@ impl Problem {
         self
     }
 
+    /// Adds a member of its own, as RFC 9457 allows: what a client needs to go on.
+    #[must_use]
+    pub fn member(mut self, name: &str, value: Value) -> Self {
+        self.more.get_or_insert_default().insert(name.to_owned(), value);
+        self
+    }
+
     /// Sets `Retry-After`, in whole seconds, at least one.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
@@ -215,7 +228,7 @@ impl IntoResponse for Problem {
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -250,6 +263,14 @@ mod tests {
         let (status, retry_after, _) = answer(Problem::from(sqlx::Error::PoolTimedOut)).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(retry_after.as_deref(), Some("1"));
+    }
+
+    #[tokio::test]
+    async fn a_problem_has_members_of_its_own_kind() {
+        let problem = Problem::conflict("saga-ended", "too late").member("saga", json!({ "state": "COMPLETED" }));
+        let (_, _, body) = answer(problem).await;
+        assert_eq!(body["saga"]["state"], "COMPLETED");
+        assert_eq!(body["detail"], "too late");
     }
 
     #[tokio::test]
