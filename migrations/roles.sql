@@ -5,7 +5,8 @@ DO $$
 DECLARE
     wanted text;
 BEGIN
-    FOREACH wanted IN ARRAY ARRAY['orders', 'orchestrator', 'payment', 'inventory', 'shipping', 'notification', 'debezium']
+    FOREACH wanted IN ARRAY ARRAY['orders', 'orchestrator', 'payment', 'inventory', 'shipping', 'notification', 'dlq_admin',
+        'debezium']
     LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
             BEGIN

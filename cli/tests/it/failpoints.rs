@@ -32,7 +32,9 @@ fn arm(cluster: &mut Cluster<'_>, service: &str, point: &str) -> PathBuf {
 async fn every_consumer_survives_a_death_at_each_point_of_its_batch() {
     let env = Env::new("failpoints").await;
     let mut cluster = env.cluster().start().await;
-    let all: Vec<&str> = SERVICES.iter().map(|(service, _)| *service).collect();
+    // dlq-admin has nothing to read unless something dies; its own tests kill it.
+    let all: Vec<&str> =
+        SERVICES.iter().map(|(service, _)| *service).filter(|service| *service != "dlq-admin").collect();
     for (point, part, services) in [
         ("before-commit", "", all.as_slice()),
         ("in-transaction", "", TRANSACTIONS),

@@ -18,8 +18,8 @@ use tempfile::TempDir;
 static ALONE: Mutex<()> = Mutex::new(());
 
 const SERVERS: [&str; 3] = ["postgres", "kafka", "connect"];
-const SERVICES: [&str; 6] =
-    ["order-api", "orchestrator", "payment-svc", "inventory-svc", "shipping-svc", "notification-svc"];
+const SERVICES: [&str; 7] =
+    ["order-api", "orchestrator", "payment-svc", "inventory-svc", "shipping-svc", "notification-svc", "dlq-admin"];
 
 const ENDED: &str = "SELECT count(*) FROM orders WHERE created_at >= $1 AND status <> 'PENDING'";
 const PENDING: &str = "SELECT count(*) FROM orders WHERE created_at >= $1 AND status = 'PENDING'";

@@ -22,7 +22,7 @@ pub(crate) fn data_dir(cluster: &Cluster<'_>) -> PathBuf {
         json!({ "name": "postgres", "url": format!("postgres://postgres@127.0.0.1:{}/postgres", servers.postgres) }),
         json!({ "name": "kafka", "url": format!("127.0.0.1:{}", servers.kafka) }),
     ];
-    for service in ["order-api", "orchestrator", "payment-svc", "inventory-svc", "shipping-svc"] {
+    for service in ["order-api", "orchestrator", "payment-svc", "inventory-svc", "shipping-svc", "dlq-admin"] {
         if let Some(process) = cluster.instances(service).iter().find(|process| process.is_ready()) {
             components.push(json!({ "name": service, "url": process.url() }));
         }

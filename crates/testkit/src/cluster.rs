@@ -57,7 +57,11 @@ impl<'a> ClusterBuilder<'a> {
             let overrides: Vec<(&str, &str)> =
                 of_service.map(|(_, key, value)| (key.as_str(), value.as_str())).collect();
             for _ in 0..self.instances[service] {
-                let process = self.env.prepare_service(service, &overrides).await;
+                let mut process = self.env.prepare_service(service, &overrides).await;
+                // Who asks the orchestrator finds it where it is; it is the first in the list.
+                if let Some(orchestrator) = processes.get("orchestrator").and_then(|instances| instances.first()) {
+                    process.set_env("ORCHESTRATOR_ADDRESS_FILE", &orchestrator.port_file().display().to_string());
+                }
                 process.launch();
                 processes.entry(service).or_default().push(process);
             }

@@ -27,6 +27,7 @@ pub const SERVICES: &[(&str, &str)] = &[
     ("inventory-svc", "inventory"),
     ("shipping-svc", "shipping"),
     ("notification-svc", "notification"),
+    ("dlq-admin", "dlq_admin"),
     ("order-api", "orders"),
 ];
 

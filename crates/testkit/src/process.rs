@@ -52,6 +52,11 @@ impl Process {
         }
     }
 
+    /// The file that has the address of its HTTP interface while it runs.
+    pub fn port_file(&self) -> &Path {
+        &self.port_file
+    }
+
     /// Its name, with the number of the instance.
     pub fn name(&self) -> &str {
         &self.name

@@ -35,6 +35,7 @@ pub const SERVICES: &[ServiceSpec] = &[
     ServiceSpec { name: "inventory-svc", port: 8085, database: "inventory" },
     ServiceSpec { name: "shipping-svc", port: 8086, database: "shipping" },
     ServiceSpec { name: "notification-svc", port: 8087, database: "notification" },
+    ServiceSpec { name: "dlq-admin", port: 8088, database: "dlq_admin" },
 ];
 
 /// What all services of one stack share.
@@ -67,7 +68,11 @@ impl Service {
     }
 
     fn port_file(&self) -> PathBuf {
-        self.around.data.run().join(format!("{}-{}.port", self.spec.name, self.instance))
+        self.port_file_of(self.spec.name, self.instance)
+    }
+
+    fn port_file_of(&self, service: &str, instance: u32) -> PathBuf {
+        self.around.data.run().join(format!("{service}-{instance}.port"))
     }
 
     /// Where the service said that it listens.
@@ -114,6 +119,8 @@ impl Launch for Service {
             .variable("KAFKA_BOOTSTRAP_SERVERS", endpoints.kafka())
             .variable("KAFKA_TOPIC_PREFIX", "")
             .variable("SAGAS_DIR", self.around.repository.sagas())
+            // Its port may differ from the one that users know, and change while the stack runs.
+            .variable("ORCHESTRATOR_ADDRESS_FILE", self.port_file_of("orchestrator", 1))
             .variable("SERVICE_INSTANCE", format!("{}-{}", self.spec.name, self.instance))
             .variable("LOG_FORMAT", "json"))
     }

@@ -1,0 +1,94 @@
+//! What goes on without a request: replays are followed, claims of the dead taken over, campaigns run.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use service_kit::{BoxError, CancellationToken};
+
+use crate::campaign::Runner;
+use crate::judge::Judge;
+use crate::replay::Replays;
+
+/// How often is looked when nothing is under way.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often letters are counted.
+const COUNTING: Duration = Duration::from_secs(15);
+
+/// Follows what was sent until `shutdown`.
+pub(crate) async fn follow(
+    mut judge: Judge,
+    replays: Arc<Replays>,
+    interval: Duration,
+    shutdown: CancellationToken,
+) -> Result<(), BoxError> {
+    let mut failing = Failing::new("replays are not followed");
+    let mut counted: Option<Instant> = None;
+    while !shutdown.is_cancelled() {
+        let looked = async {
+            replays.recover().await?;
+            let busy = judge.look().await?;
+            if counted.is_none_or(|counted| counted.elapsed() >= COUNTING) {
+                judge.count().await?;
+                counted = Some(Instant::now());
+            }
+            Ok::<_, BoxError>(busy)
+        };
+        let busy = failing.told(looked.await).unwrap_or(false);
+        pause(if busy { interval } else { IDLE }, &replays, &shutdown).await;
+    }
+    Ok(())
+}
+
+/// Runs campaigns until `shutdown`.
+pub(crate) async fn run_campaigns(
+    mut runner: Runner,
+    replays: Arc<Replays>,
+    interval: Duration,
+    shutdown: CancellationToken,
+) -> Result<(), BoxError> {
+    let mut failing = Failing::new("campaigns stand still");
+    while !shutdown.is_cancelled() {
+        let next = failing.told(runner.turn().await).flatten();
+        pause(next.map_or(IDLE, |next| next.min(interval)), &replays, &shutdown).await;
+    }
+    Ok(())
+}
+
+async fn pause(time: Duration, replays: &Replays, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = replays.wake.notified(), if time >= IDLE => {}
+        () = tokio::time::sleep(time) => {}
+    }
+}
+
+/// Says once that something fails, and once that it works again.
+struct Failing {
+    what: &'static str,
+    since: Option<Instant>,
+}
+
+impl Failing {
+    fn new(what: &'static str) -> Self {
+        Failing { what, since: None }
+    }
+
+    fn told<T>(&mut self, result: Result<T, BoxError>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                if let Some(since) = self.since.take() {
+                    tracing::info!(seconds = since.elapsed().as_secs(), "{} no more", self.what);
+                }
+                Some(value)
+            }
+            Err(error) => {
+                if self.since.is_none() {
+                    tracing::warn!(error = %error, cause = error.source().map(ToString::to_string),
+                        "{}: it is tried again until it works", self.what);
+                    self.since = Some(Instant::now());
+                }
+                None
+            }
+        }
+    }
+}

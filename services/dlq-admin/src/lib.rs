@@ -1,0 +1,107 @@
+//! The dead letters of every topic in one place: found, searched, repaired, sent back one by one or in campaigns, and
+//! followed until they are processed.
+//!
+//! | module | concern |
+//! |---|---|
+//! | `letter` `fingerprint` | one form for the letters of all who write them |
+//! | `index` | reading every `*.dlq` topic into the database |
+//! | `replay` `sagas` | sending back: once, and never to a saga that has ended |
+//! | `judge` | what became of what was sent |
+//! | `edit` `discard` | the other acts on a letter |
+//! | `campaign` | many letters, in waves |
+//! | `audit` | who asked for what |
+//! | `background` | the tasks that follow replays and run campaigns |
+//! | `routes` `view` `filter` | the HTTP API |
+
+use std::sync::Arc;
+
+use messaging::Consumer;
+use service_kit::{App, BoxError, Service};
+
+mod actor;
+mod audit;
+mod background;
+mod campaign;
+mod config;
+mod discard;
+mod edit;
+mod filter;
+mod fingerprint;
+mod index;
+mod judge;
+mod letter;
+mod metrics;
+mod replay;
+mod routes;
+mod sagas;
+mod view;
+
+pub use config::Config;
+
+/// This service, with its documented defaults.
+pub const SERVICE: Service = Service { name: "dlq-admin", defaults: include_str!("../config.default.toml") };
+
+/// The consumer group that reads dead letters.
+const GROUP: &str = "dlq-admin";
+
+/// How the names of dead letter topics end.
+const SUFFIX: &str = ".dlq";
+
+/// Every SQL statement of this service, by name.
+pub const STATEMENTS: &[(&str, &str)] = &[
+    ("INDEX", index::INDEX),
+    ("RECORD", audit::RECORD),
+    ("CHECK", replay::CHECK),
+    ("CLAIM", replay::CLAIM),
+    ("LOAD_CLAIMED", replay::LOAD_CLAIMED),
+    ("MARK_SENT", replay::MARK_SENT),
+    ("UNCLAIM", replay::UNCLAIM),
+    ("TAKE_OVER", replay::TAKE_OVER),
+    ("UNDER_WAY", judge::UNDER_WAY),
+    ("ANY_UNDER_WAY", judge::ANY_UNDER_WAY),
+    ("JUDGE", judge::JUDGE),
+    ("COUNT", judge::COUNT),
+    ("ORIGINAL", edit::ORIGINAL),
+    ("EDIT", edit::EDIT),
+    ("DISCARD", discard::DISCARD),
+    ("STATE", discard::STATE),
+    ("LEASE", campaign::LEASE),
+    ("COUNTS", campaign::COUNTS),
+    ("NEXT_WAVE", campaign::NEXT_WAVE),
+    ("NEXT_ITEMS", campaign::NEXT_ITEMS),
+    ("MARK_ITEMS", campaign::MARK_ITEMS),
+    ("END", campaign::END),
+    ("START", campaign::start::START),
+    ("COUNT_MATCHES", campaign::start::COUNT_MATCHES),
+    ("MATCHED_SAGAS", campaign::start::MATCHED_SAGAS),
+    ("MOVE", campaign::verbs::MOVE),
+    ("SHOW_CAMPAIGN", campaign::view::SHOW_CAMPAIGN),
+    ("LIST_CAMPAIGNS", campaign::view::LIST_CAMPAIGNS),
+    ("LIST_LETTERS", routes::list::LIST_LETTERS),
+    ("LIST_GROUPS", routes::groups::LIST_GROUPS),
+    ("SHOW_LETTER", routes::show::SHOW_LETTER),
+    ("SHOW_BODY", routes::show::SHOW_BODY),
+    ("SHOW_EDIT", routes::show::SHOW_EDIT),
+    ("SHOW_HISTORY", routes::show::SHOW_HISTORY),
+    ("LIST_AUDIT", routes::audit::LIST_AUDIT),
+];
+
+/// The service, wired. Opens no connection.
+///
+/// # Errors
+/// When a client cannot be made from the configuration, or the saga definitions cannot be read.
+pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
+    let (pool, producer, kafka) = (app.database()?, app.producer()?, app.kafka().clone());
+    let sagas = sagas::Sagas::new(&config.sagas.dir, config.orchestrator)?;
+    let replays = Arc::new(replay::Replays::new(pool.clone(), producer, sagas, config.replay.claim_ms));
+    let interval = config.replay.poll_interval();
+
+    let indexer = index::Indexer::new(pool.clone(), kafka.topic_prefix.clone());
+    app.consumer(Consumer::raw(GROUP, Arc::new(indexer), SUFFIX));
+    let judge = judge::Judge::new(pool.clone(), kafka);
+    app.task("replays", background::follow(judge, replays.clone(), interval, app.shutdown()));
+    let runner = campaign::Runner::new(pool.clone(), replays.clone(), config.campaign.lease_ms);
+    app.task("campaigns", background::run_campaigns(runner, replays.clone(), interval, app.shutdown()));
+    app.routes(routes::router(routes::Api { pool, replays, campaigns: config.campaign }));
+    Ok(app)
+}
