@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod completions;
+pub mod dlq;
 mod doctor;
 mod down;
 mod kill;
@@ -52,6 +53,8 @@ pub enum Command {
     Load(load::Args),
     /// List, show and check sagas
     Sagas(sagas::Args),
+    /// List, show, repair and send back dead letters
+    Dlq(dlq::Args),
     /// Check the invariants I1 to I8 on the running stack
     Audit(audit::Args),
     /// Check this tree: format, lints, rules of the tree, unit and integration tests
@@ -78,6 +81,7 @@ impl Command {
             Self::Order(args) => order::run(args, &api, context.json).await,
             Self::Load(args) => load::run(args, &api, context.json).await,
             Self::Sagas(args) => sagas::run(args, &api, context.json).await,
+            Self::Dlq(args) => dlq::run(args, &api, context.json).await,
             Self::Audit(args) => audit::run(args, &api, context.json).await,
             Self::Test(args) => test::run(args, context).await,
             Self::Completions(args) => completions::run(args),

@@ -6,6 +6,7 @@ mod commands;
 mod contracts;
 mod counts;
 mod crashes;
+mod dead_letters;
 mod failpoints;
 mod faults;
 mod freeze;
