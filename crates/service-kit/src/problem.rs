@@ -42,12 +42,12 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
     /// Members of this kind of problem alone.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[serde(skip)]
     #[schema(ignore)]
     more: Option<Box<Map<String, Value>>>,
     #[serde(skip)]
     #[schema(ignore)]
-    retry_after_seconds: Option<u32>,
+    retry_after_seconds: Option<u16>,
     #[serde(skip)]
     #[schema(ignore)]
     cause: Option<Cause>,
@@ -178,10 +178,10 @@ impl Problem {
         self
     }
 
-    /// Sets `Retry-After`, in whole seconds, at least one.
+    /// Sets `Retry-After`, in whole seconds, from 1 to 65,535.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after_seconds = Some(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1));
+        self.retry_after_seconds = Some(u16::try_from(wait.as_secs()).unwrap_or(u16::MAX).max(1));
         self
     }
 
@@ -190,6 +190,17 @@ impl Problem {
     pub fn caused_by(mut self, cause: impl Into<BoxError>) -> Self {
         self.cause = Some(Cause(Arc::from(cause.into())));
         self
+    }
+}
+
+impl Problem {
+    fn body(&self) -> serde_json::Result<Vec<u8>> {
+        let Some(more) = &self.more else { return serde_json::to_vec(self) };
+        let mut body = serde_json::to_value(self)?;
+        if let Some(members) = body.as_object_mut() {
+            members.extend(more.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        serde_json::to_vec(&body)
     }
 }
 
@@ -211,7 +222,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // Strings, numbers and lists of them: nothing here can fail to serialize.
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let body = self.body().unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));

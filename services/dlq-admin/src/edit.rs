@@ -79,7 +79,7 @@ pub(crate) async fn edit(pool: &PgPool, id: Uuid, changes: Changes, actor: &str)
         Ok(edited) => edited,
         Err(errors) => return Err(act.refused(pool, Problem::invalid(errors)).await),
     };
-    let digest = Sha256::digest(edited.payload.as_deref().unwrap_or_default());
+    let digest: [u8; 32] = Sha256::digest(edited.payload.as_deref().unwrap_or_default()).into();
     act.arguments["sha256"] = json!(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     let kept = sqlx::query(EDIT)
         .bind(id)

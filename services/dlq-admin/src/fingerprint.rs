@@ -12,7 +12,8 @@ pub(crate) fn fingerprint(topic: &str, group: &str, reason: &str, error: &str) -
         hash.update(part.as_bytes());
         hash.update([0]);
     }
-    hash.finalize()[..8].iter().fold(String::new(), |mut text, byte| {
+    let digest: [u8; 32] = hash.finalize().into();
+    digest[..8].iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text

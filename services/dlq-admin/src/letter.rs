@@ -56,7 +56,8 @@ impl Letter {
     pub fn read(record: &Record, prefix: &str) -> Self {
         let mut origin = Origin::of(record);
         for name in [&mut origin.topic, &mut origin.group] {
-            *name = clean(name.strip_prefix(prefix).unwrap_or(name), NAME_CHARACTERS);
+            let known = clean(name.strip_prefix(prefix).unwrap_or(name.as_str()), NAME_CHARACTERS);
+            *name = known;
         }
         origin.reason = clean(&origin.reason, NAME_CHARACTERS);
         origin.error = clean(&origin.error, ERROR_CHARACTERS);

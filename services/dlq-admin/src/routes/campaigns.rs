@@ -94,41 +94,58 @@ pub(crate) async fn show_campaign(
     show(&api.pool, id).await.map(Json)
 }
 
-macro_rules! verb_route {
-    ($(#[$doc:meta])* $function:ident, $path:literal, $verb:ident, $when:literal) => {
-        $(#[$doc])*
-        #[utoipa::path(post, path = $path, tag = "campaigns",
-            params(("id" = Uuid, Path, description = "The campaign"),
-                ("X-Actor" = Option<String>, Header, description = "Who acts")),
-            responses(
-                (status = 200, description = "Done", body = CampaignView),
-                (status = 404, description = "There is no such campaign", body = Problem,
-                    content_type = "application/problem+json"),
-                (status = 409, description = $when, body = Problem, content_type = "application/problem+json"),
-            ))]
-        pub(crate) async fn $function(
-            State(api): State<Api>,
-            ApiPath(id): ApiPath<Uuid>,
-            headers: HeaderMap,
-        ) -> Result<Json<CampaignView>, Problem> {
-            let actor = actor(&headers)?;
-            let pool = api.pool.clone();
-            let campaign = detached(async move { act(&pool, id, Verb::$verb, &actor).await }).await?;
-            api.replays.wake.notify_waiters();
-            Ok(Json(campaign))
-        }
-    };
+/// Sends nothing more until it is resumed. What is on its way goes on.
+#[utoipa::path(post, path = "/api/dlq/replays/{id}/pause", tag = "campaigns",
+    params(("id" = Uuid, Path, description = "The campaign"), ("X-Actor" = Option<String>, Header, description = "Who acts")),
+    responses(
+        (status = 200, description = "Done", body = CampaignView),
+        (status = 404, description = "There is no such campaign", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It does not run", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn pause_campaign(
+    State(api): State<Api>,
+    ApiPath(id): ApiPath<Uuid>,
+    headers: HeaderMap,
+) -> Result<Json<CampaignView>, Problem> {
+    moved(api, id, Verb::Pause, &headers).await
 }
 
-verb_route! {
-    /// Sends nothing more until it is resumed. What is on its way goes on.
-    pause_campaign, "/api/dlq/replays/{id}/pause", Pause, "It does not run"
+/// Goes on where it was paused.
+#[utoipa::path(post, path = "/api/dlq/replays/{id}/resume", tag = "campaigns",
+    params(("id" = Uuid, Path, description = "The campaign"), ("X-Actor" = Option<String>, Header, description = "Who acts")),
+    responses(
+        (status = 200, description = "Done", body = CampaignView),
+        (status = 404, description = "There is no such campaign", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not paused", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn resume_campaign(
+    State(api): State<Api>,
+    ApiPath(id): ApiPath<Uuid>,
+    headers: HeaderMap,
+) -> Result<Json<CampaignView>, Problem> {
+    moved(api, id, Verb::Resume, &headers).await
 }
-verb_route! {
-    /// Goes on where it was paused.
-    resume_campaign, "/api/dlq/replays/{id}/resume", Resume, "It is not paused"
+
+/// Sends nothing more, ever. What is on its way goes on, and what was not sent stays as it is.
+#[utoipa::path(post, path = "/api/dlq/replays/{id}/cancel", tag = "campaigns",
+    params(("id" = Uuid, Path, description = "The campaign"), ("X-Actor" = Option<String>, Header, description = "Who acts")),
+    responses(
+        (status = 200, description = "Done", body = CampaignView),
+        (status = 404, description = "There is no such campaign", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has ended", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(crate) async fn cancel_campaign(
+    State(api): State<Api>,
+    ApiPath(id): ApiPath<Uuid>,
+    headers: HeaderMap,
+) -> Result<Json<CampaignView>, Problem> {
+    moved(api, id, Verb::Cancel, &headers).await
 }
-verb_route! {
-    /// Sends nothing more, ever. What is on its way goes on, and what was not sent stays as it is.
-    cancel_campaign, "/api/dlq/replays/{id}/cancel", Cancel, "It has ended"
+
+async fn moved(api: Api, id: Uuid, verb: Verb, headers: &HeaderMap) -> Result<Json<CampaignView>, Problem> {
+    let actor = actor(headers)?;
+    let pool = api.pool.clone();
+    let campaign = detached(async move { act(&pool, id, verb, &actor).await }).await?;
+    api.replays.wake.notify_waiters();
+    Ok(Json(campaign))
 }
