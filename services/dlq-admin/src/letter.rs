@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use messaging::Record;
 use uuid::Uuid;
 
-pub use format::Format;
 use format::Origin;
 pub(crate) use header::{Header, decoded, is_of_letter, stored};
 
