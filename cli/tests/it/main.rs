@@ -11,6 +11,7 @@ mod failpoints;
 mod faults;
 mod freeze;
 mod input;
+mod links;
 mod load;
 mod lost;
 mod orders;

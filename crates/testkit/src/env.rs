@@ -1,6 +1,7 @@
 //! One test's own corner of the shared servers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -112,6 +113,11 @@ impl Env {
     /// URL of the database `name` for its service's role.
     pub fn database_url(&self, name: &str) -> String {
         self.servers.endpoints().database(name, &format!("{}{name}", self.prefix))
+    }
+
+    /// The same by another address, such as that of a proxy before PostgreSQL.
+    pub fn database_url_at(&self, name: &str, address: SocketAddr) -> String {
+        format!("postgres://{name}@{address}/{}{name}", self.prefix)
     }
 
     /// A pool on the database `name` as the superuser.
