@@ -94,6 +94,7 @@ pub(crate) fn clean(text: &str, characters: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::format::Format;
     use super::*;
 
     fn record(headers: &[(&str, &[u8])]) -> Record {

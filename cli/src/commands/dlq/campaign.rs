@@ -140,23 +140,22 @@ fn print(json: bool, campaign: &Value) -> anyhow::Result<()> {
         outln!("{campaign}");
         return Ok(());
     }
-    let refusals;
-    if campaign["dryRun"] == true {
+    let refusals = if campaign["dryRun"] == true {
         outln!(
             "{} match, {} would be sent, {} refused",
             campaign["matched"],
             campaign["sendable"],
             campaign["refused"]
         );
-        refusals = &campaign["refusals"];
+        &campaign["refusals"]
     } else {
         outln!("{}", text(&campaign["id"]));
         outln!("{}", line(campaign));
         if campaign["reason"].is_string() {
             outln!("{}", text(&campaign["reason"]));
         }
-        refusals = &campaign["progress"]["refusals"];
-    }
+        &campaign["progress"]["refusals"]
+    };
     for refusal in refusals.as_array().into_iter().flatten() {
         outln!("{} {}: {}", text(&refusal["state"]), refusal["count"], text(&refusal["reason"]));
     }

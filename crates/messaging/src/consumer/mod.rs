@@ -130,7 +130,15 @@ struct Topic {
 impl<H: BatchHandler> Consumer<H> {
     /// A member of `group`.
     pub fn new(group: &'static str, handler: Arc<H>) -> Self {
-        Consumer { group, handler, topics: Vec::new(), suffix: None, gate: None, timers: None, layers: Layers::default() }
+        Consumer {
+            group,
+            handler,
+            topics: Vec::new(),
+            suffix: None,
+            gate: None,
+            timers: None,
+            layers: Layers::default(),
+        }
     }
 
     /// A member of `group` that reads every topic whose name ends in `suffix`, those too that are made later, and
