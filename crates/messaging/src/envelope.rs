@@ -3,6 +3,10 @@ use uuid::Uuid;
 
 use crate::{Poison, Record};
 
+/// The most bytes of a key, of the name of a step and of a trace context. Answers repeat them: one that made its answer too
+/// large for any topic could never be answered.
+const MAX_NAME_BYTES: usize = 256;
+
 /// The CloudEvents 1.0 attributes of a message in Kafka's binary mode, with the platform's extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
@@ -48,6 +52,12 @@ impl Envelope {
                 format!("the key is {key:?} but ce_subject is {subject:?}"),
             ));
         }
+        let step = record.header("ce_step");
+        for (name, text) in [("the key", Some(key)), ("ce_step", step)] {
+            if text.is_some_and(|text| text.len() > MAX_NAME_BYTES) {
+                return Err(Poison::new("invalid-header", format!("{name} is longer than {MAX_NAME_BYTES} bytes")));
+            }
+        }
         Ok(Envelope {
             id: uuid("ce_id", required(record, "ce_id")?)?,
             event_type: required(record, "ce_type")?.to_owned(),
@@ -55,9 +65,9 @@ impl Envelope {
             subject: subject.to_owned(),
             time: time(required(record, "ce_time")?)?,
             saga_id: record.header("ce_sagaid").map(|value| uuid("ce_sagaid", value)).transpose()?,
-            step: record.header("ce_step").map(str::to_owned),
+            step: step.map(str::to_owned),
             causation_id: record.header("ce_causationid").map(|value| uuid("ce_causationid", value)).transpose()?,
-            traceparent: record.header("traceparent").map(str::to_owned),
+            traceparent: record.header("traceparent").filter(|text| text.len() <= MAX_NAME_BYTES).map(str::to_owned),
         })
     }
 
@@ -171,6 +181,7 @@ mod tests {
         assert_eq!(reason(&with("ce_time", Some(b"yesterday"))), "invalid-header");
         assert_eq!(reason(&with("ce_specversion", Some(b"0.3"))), "unsupported-specversion");
         assert_eq!(reason(&with("ce_subject", Some(b"o-2"))), "key-subject-mismatch");
+        assert_eq!(reason(&with("ce_step", Some(&[b's'; 257]))), "invalid-header");
         assert_eq!(reason(&Record { key: None, ..record() }), "invalid-key");
         assert_eq!(reason(&Record { key: Some(vec![0xff]), ..record() }), "invalid-key");
     }

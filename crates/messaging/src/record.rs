@@ -1,4 +1,6 @@
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use std::panic::AssertUnwindSafe;
+
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use serde::de::DeserializeOwned;
 
 /// A message as the broker gave it, with the topic's name as the platform knows it (without prefix).
@@ -37,6 +39,16 @@ impl Poison {
     }
 }
 
+/// The headers whose names are UTF-8. rdkafka panics at any other, and a record that brings its reader down would come
+/// again for ever; such a header is none that anybody here looks for.
+fn readable(headers: &BorrowedHeaders) -> Vec<(String, Option<Vec<u8>>)> {
+    let header = |index| {
+        let header = std::panic::catch_unwind(AssertUnwindSafe(|| headers.get(index))).ok()?;
+        Some((header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+    };
+    (0..headers.count()).filter_map(header).collect()
+}
+
 impl Record {
     /// A copy of `message`, its topic without `prefix`.
     pub(crate) fn copy_of(message: &BorrowedMessage<'_>, prefix: &str) -> Self {
@@ -48,9 +60,7 @@ impl Record {
             timestamp_ms: message.timestamp().to_millis(),
             key: message.key().map(<[u8]>::to_vec),
             payload: message.payload().map(<[u8]>::to_vec),
-            headers: message.headers().map_or_else(Vec::new, |headers| {
-                headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
-            }),
+            headers: message.headers().map_or_else(Vec::new, readable),
         }
     }
 
