@@ -89,11 +89,12 @@ pub const STATEMENTS: &[(&str, &str)] = &[
 /// The service, wired. Opens no connection.
 ///
 /// # Errors
-/// When a client cannot be made from the configuration, or the saga definitions cannot be read.
+/// When a client cannot be made from the configuration.
 pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
     let (pool, producer, kafka) = (app.database()?, app.producer()?, app.kafka().clone());
-    let sagas = sagas::Sagas::new(&config.sagas.dir, config.orchestrator)?;
-    let replays = Arc::new(replay::Replays::new(pool.clone(), producer, sagas, config.replay.claim_ms));
+    let sagas = Arc::new(sagas::Sagas::new(config.orchestrator));
+    let replays = Arc::new(replay::Replays::new(pool.clone(), producer, sagas.clone(), config.replay.claim_ms));
+    app.on_start(async move { Ok(sagas.load(&config.sagas.dir)?) });
     let interval = config.replay.poll_interval();
 
     let indexer = index::Indexer::new(pool.clone(), kafka.topic_prefix.clone());

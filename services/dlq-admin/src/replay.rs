@@ -96,7 +96,7 @@ type ClaimedRow = (Uuid, Uuid, String, Option<Vec<u8>>, Option<Vec<u8>>, String)
 pub(crate) struct Replays {
     pool: PgPool,
     producer: Producer,
-    sagas: Sagas,
+    sagas: Arc<Sagas>,
     claim_ms: u64,
     /// Woken when there is something to follow.
     pub(crate) wake: Notify,
@@ -109,7 +109,7 @@ pub(crate) enum Claimant<'a> {
 }
 
 impl Replays {
-    pub(crate) fn new(pool: PgPool, producer: Producer, sagas: Sagas, claim_ms: u64) -> Self {
+    pub(crate) fn new(pool: PgPool, producer: Producer, sagas: Arc<Sagas>, claim_ms: u64) -> Self {
         Replays { pool, producer, sagas, claim_ms, wake: Notify::new() }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use saga::Definition;
@@ -13,7 +14,8 @@ use crate::config::OrchestratorConfig;
 
 /// The topics of sagas, and whom to ask where a saga is.
 pub(crate) struct Sagas {
-    course: HashSet<String>,
+    /// Filled at the start.
+    course: OnceLock<HashSet<String>>,
     orchestrator: OrchestratorConfig,
     client: reqwest::Client,
 }
@@ -44,8 +46,16 @@ pub enum SagaFilesError {
 }
 
 impl Sagas {
-    /// Knows the sagas in `folder`.
-    pub(crate) fn new(folder: &Path, orchestrator: OrchestratorConfig) -> Result<Self, SagaFilesError> {
+    /// Knows no saga yet.
+    pub(crate) fn new(orchestrator: OrchestratorConfig) -> Self {
+        Sagas { course: OnceLock::new(), orchestrator, client: reqwest::Client::new() }
+    }
+
+    /// Knows the sagas in `folder` from now on.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or is no definition.
+    pub(crate) fn load(&self, folder: &Path) -> Result<(), SagaFilesError> {
         let unreadable = |path: &Path| {
             let path = path.display().to_string();
             move |error| SagaFilesError::Unreadable(path, error)
@@ -63,12 +73,14 @@ impl Sagas {
             })?;
             course.extend(course_of(&definition));
         }
-        Ok(Sagas { course, orchestrator, client: reqwest::Client::new() })
+        // Only this sets it, and it runs once.
+        let _ = self.course.set(course);
+        Ok(())
     }
 
     /// Whether messages on `topic` matter to their saga only while it runs. Who listens to a saga's end does so after it.
     pub(crate) fn is_course(&self, topic: &str) -> bool {
-        self.course.contains(topic)
+        self.course.get().is_some_and(|course| course.contains(topic))
     }
 
     /// Asks where `saga` is.
@@ -138,7 +150,8 @@ mod tests {
     fn all_of_the_order_saga_is_its_course_but_the_ends() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sagas");
         let orchestrator = OrchestratorConfig { url: "http://nowhere".into(), address_file: "".into(), timeout_ms: 1 };
-        let sagas = Sagas::new(&folder, orchestrator).expect("the definitions");
+        let sagas = Sagas::new(orchestrator);
+        sagas.load(&folder).expect("the definitions");
         for topic in ["order.created", "payment.requested", "payment.refunded", "shipping.cancel.requested"] {
             assert!(sagas.is_course(topic), "{topic}");
         }

@@ -102,7 +102,7 @@ mod tests {
     fn there_is_never_a_second_holder_while_others_wipe_and_look() {
         let temporary = tempfile::tempdir().unwrap();
         let data = DataDir::at(&temporary.path().join("data")).unwrap();
-        let (holders, taken, done) = (AtomicU32::new(0), AtomicU32::new(0), AtomicBool::new(false));
+        let (holders, done) = (AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -112,11 +112,12 @@ mod tests {
             let turns: Vec<_> = (0..4)
                 .map(|_| {
                     scope.spawn(|| {
-                        for _ in 0..500 {
+                        let mut turns = 0;
+                        while turns < 50 {
                             let Some(lock) = Lock::take(&data).unwrap() else { continue };
+                            turns += 1;
                             assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two hold the lock");
                             assert!(data.run().is_dir() && data.logs().is_dir(), "what a stack needs is there");
-                            taken.fetch_add(1, Ordering::Relaxed);
                             std::thread::yield_now();
                             holders.fetch_sub(1, Ordering::SeqCst);
                             wipe(&data, lock).unwrap();
@@ -128,7 +129,6 @@ mod tests {
             done.store(true, Ordering::Relaxed);
             assert!(joined.iter().all(Result::is_ok));
         });
-        assert!(taken.into_inner() >= 100);
         assert!(!data.root().exists());
     }
 

@@ -171,19 +171,28 @@ impl Worker {
         let producer = Producer::new(&env.kafka(), "worker").expect("a producer");
         let consumer = Consumer::new("worker", self.clone()).topic(WORK, TYPE);
         let handle = consumer.spawn(&env.kafka(), producer, shutdown.clone()).expect("the consumer starts");
-        Member { handle, shutdown }
+        Member { handle: Some(handle), shutdown }
     }
 }
 
+/// A running consumer; it leaves when this is dropped.
 pub struct Member {
-    handle: ConsumerHandle,
+    handle: Option<ConsumerHandle>,
     shutdown: CancellationToken,
 }
 
 impl Member {
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.shutdown.cancel();
-        self.handle.stopped.await.expect("it ends without a panic");
+        let handle = self.handle.take().expect("it is stopped once");
+        handle.stopped.await.expect("it ends without a panic");
+    }
+}
+
+impl Drop for Member {
+    /// A test that fails must not wait for its consumer for ever.
+    fn drop(&mut self) {
+        self.shutdown.cancel();
     }
 }
 
