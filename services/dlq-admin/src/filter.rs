@@ -36,7 +36,7 @@ pub(crate) struct Filter {
     /// Consumer group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<String>,
-    /// Key, as text.
+    /// Key, as text: its first 500 characters, with U+FFFD for NUL and for what is no UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
     /// Group of errors.

@@ -31,7 +31,7 @@ pub(crate) struct ListQuery {
     group: Option<String>,
     /// Only in this state.
     state: Option<String>,
-    /// Only with this key.
+    /// Only with this key: its first 500 characters, with U+FFFD for NUL and for what is no UTF-8.
     key: Option<String>,
     /// Only of this group of errors.
     fingerprint: Option<String>,

@@ -1,7 +1,7 @@
 use messaging::Record;
 use serde_json::json;
 
-use crate::support::{Desk, id, record};
+use crate::support::{Desk, answer, id, record};
 
 const NUMBERS: (i32, i64) = (1, 5_000_000_000);
 
@@ -81,7 +81,9 @@ async fn letters_of_every_format_are_found_in_one_form() {
     assert_eq!(detail["payload"], json!({ "hex": "0001", "text": "\0\u{1}" }));
     assert_eq!(detail["key"], "\0\u{fffd}key");
     assert_eq!(detail["headers"][0], json!({ "name": "h\u{e9}", "base64": "/w==" }));
-    assert_eq!(desk.letters("key=%00%EF%BF%BDkey").await.len(), 1, "a key with NUL is found by its text");
+    assert_eq!(desk.letters("key=%EF%BF%BD%EF%BF%BDkey").await.len(), 1, "what is no text is found by its replacement");
+    let (status, problem) = answer(desk.request("GET", "/api/dlq/messages?key=%00")).await;
+    assert_eq!((status, &problem["errors"][0]["parameter"]), (400, &json!("key")), "{problem}");
 }
 
 #[tokio::test]
