@@ -63,8 +63,8 @@ impl Chain {
         if link.stage.closes_when_removed() {
             link.waiting.end(End::Close);
         }
-        let next = self.links.get_mut(at).map_or(&mut self.output, |next| &mut next.waiting);
-        link.waiting.items.drain(..).for_each(|item| next.push(item));
+        let mut next = self.links.get_mut(at).map_or(Next::Output(&mut self.output), Next::Link);
+        link.waiting.items.drain(..).for_each(|item| next.take(item));
     }
 
     /// Whether more may be read.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
 use tokio::time::sleep_until;
 
 use crate::chain::Chain;
@@ -38,9 +40,12 @@ impl Link {
         let (from_client, to_client) = client.split();
         let (from_upstream, to_upstream) = upstream.split();
         let chain = |direction| Chain::new(direction, self.draw, self.latency_buffer);
+        let (client_reset, upstream_reset) = (AtomicBool::new(false), AtomicBool::new(false));
         let up = Half {
             source: from_client,
             sink: to_upstream,
+            source_reset: &client_reset,
+            sink_reset: &upstream_reset,
             toxics: self.toxics.clone(),
             chain: chain(Direction::Upstream),
             traffic: self.to_upstream,
@@ -48,6 +53,8 @@ impl Link {
         let down = Half {
             source: from_upstream,
             sink: to_client,
+            source_reset: &upstream_reset,
+            sink_reset: &client_reset,
             toxics: self.toxics,
             chain: chain(Direction::Downstream),
             traffic: self.to_client,
@@ -69,6 +76,9 @@ impl Link {
 struct Half<'s> {
     source: ReadHalf<'s>,
     sink: WriteHalf<'s>,
+    /// The kernel reports a reset once. If writing was told, reading finds a clean end: each direction tells the other.
+    source_reset: &'s AtomicBool,
+    sink_reset: &'s AtomicBool,
     toxics: Toxics,
     chain: Chain,
     traffic: Traffic,
@@ -87,14 +97,11 @@ enum Flow {
 impl Half<'_> {
     /// Until this direction has ended. The error ends the whole connection.
     async fn run(mut self) -> Result<(), End> {
-        let toxics = self.toxics.borrow_and_update().clone();
-        self.chain.configure(&toxics, Instant::now());
+        self.configure();
         loop {
-            // Before anything else: what was read after a change must feel it, and what waits must wait no longer.
-            if self.toxics.has_changed().map_err(|_| End::Close)? {
-                let toxics = self.toxics.borrow_and_update().clone();
-                self.chain.configure(&toxics, Instant::now());
-            }
+            // A sender that never pauses must leave a turn to the other direction, and to everyone else on this thread.
+            consume_budget().await;
+            self.follow()?;
             let wake = self.chain.advance(Instant::now());
             match self.write().await? {
                 Flow::Done => return Ok(()),
@@ -103,27 +110,48 @@ impl Half<'_> {
             }
             // Readiness alone is awaited; what it is worth, the calls tell.
             tokio::select! {
-                _ = self.toxics.changed() => {}
-                _ = self.source.readable(), if self.chain.has_room() => self.read(),
+                // Now it counts as seen: who does not take it here never will.
+                changed = self.toxics.changed() => {
+                    changed.map_err(|_| End::Close)?;
+                    self.configure();
+                }
+                _ = self.source.readable(), if self.chain.has_room() => self.read()?,
                 _ = self.sink.writable(), if self.chain.first().is_some() => {}
                 () = reached(wake) => {}
             }
         }
     }
 
+    /// Takes a change of the toxics, if there is one.
+    fn follow(&mut self) -> Result<(), End> {
+        if self.toxics.has_changed().map_err(|_| End::Close)? {
+            self.configure();
+        }
+        Ok(())
+    }
+
+    fn configure(&mut self) {
+        let toxics = self.toxics.borrow_and_update().clone();
+        self.chain.configure(&toxics, Instant::now());
+    }
+
     /// Reads once. The buffer lives only here, so that an idle connection has none.
-    fn read(&mut self) {
+    fn read(&mut self) -> Result<(), End> {
         let mut buffer = [0; READ];
         let item = match self.source.try_read(&mut buffer) {
+            Ok(0) if self.source_reset.load(Ordering::Relaxed) => Item::End(End::Reset),
             Ok(0) => Item::End(End::Finish),
             Ok(size) => {
                 self.traffic.received.inc_by(size as u64);
                 Item::Data(Chunk { bytes: Bytes::copy_from_slice(&buffer[..size]), at: Instant::now() })
             }
-            Err(error) if is_passing(&error) => return,
+            Err(error) if is_passing(&error) => return Ok(()),
             Err(_) => Item::End(End::Reset),
         };
+        // What was sent after a change must feel it: so it is looked for between reading and taking.
+        self.follow()?;
         self.chain.push(item);
+        Ok(())
     }
 
     /// Writes what may be written, each item by a call of its own: a slice stays a packet.
@@ -140,7 +168,10 @@ impl Half<'_> {
                     Err(error) if is_passing(&error) => return Ok(flow),
                     // Nobody takes these bytes any more. What the other side still says is delivered; its end, or its
                     // reset, comes through the other direction.
-                    Err(_) => return Ok(Flow::Done),
+                    Err(error) => {
+                        self.sink_reset.fetch_or(error.kind() == io::ErrorKind::ConnectionReset, Ordering::Relaxed);
+                        return Ok(Flow::Done);
+                    }
                 },
                 Item::End(End::Finish) => {
                     // Fails only if the other side is gone, which the other direction notices.

@@ -1,5 +1,6 @@
 //! One proxy: its port, its toxics, and the connections through it.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -105,10 +106,14 @@ impl Proxy {
     /// # Errors
     /// When an address is wrong, or the port cannot be opened: it is closed then.
     pub(crate) async fn change(self: &Arc<Self>, changes: ProxyChanges) -> Result<(), ApiError> {
+        // Before the lock: a name server may take its time.
+        let listen = match &changes.listen {
+            Some(listen) => Some(listen::resolve(listen, self.limits.allow_remote).await?.to_string()),
+            None => None,
+        };
         let mut port = self.port.lock().await;
         let enabled = changes.enabled.unwrap_or(port.running.is_some());
-        let listen = changes.listen.as_deref().unwrap_or(&port.listen);
-        let listen = listen::resolve(listen, self.limits.allow_remote).await?.to_string();
+        let listen = listen.unwrap_or_else(|| port.listen.clone());
         let upstream = changes.upstream.unwrap_or_else(|| port.upstream.clone());
         if listen != port.listen || upstream != port.upstream {
             close(&mut port).await;
@@ -279,12 +284,14 @@ impl Accepting {
         connections.wait().await;
     }
 
-    /// The next client, once there is room for it.
+    /// The next client, once there is room for it. A proxy without clients takes none of the room.
     async fn accept(&self) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-        // Only closing the semaphore makes this fail, and nobody does.
-        let permit = self.proxy.limits.connections.clone().acquire_owned().await.ok()?;
         match self.listener.accept().await {
-            Ok((client, _)) => Some((client, permit)),
+            Ok((client, _)) => {
+                // Only closing the semaphore makes this fail, and nobody does.
+                let permit = self.proxy.limits.connections.clone().acquire_owned().await.ok()?;
+                Some((client, permit))
+            }
             Err(error) => {
                 tracing::warn!(%error, proxy = self.proxy.name, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -304,13 +311,19 @@ impl Accepting {
     }
 }
 
-/// One connection, from its first byte to its last. A client whose upstream cannot be reached is closed.
+/// One connection, from its first byte to its last. A client whose upstream cannot be reached is closed; one whose
+/// upstream took the connection and reset it at once is reset.
 async fn serve(link: Link, client: TcpStream, upstream: String, metrics: &Connections) {
     let server = match TcpStream::connect(&upstream).await {
         Ok(server) => server,
         Err(error) => {
             metrics.unreachable.inc();
             tracing::warn!(%error, upstream, "the upstream cannot be reached: the client is closed");
+            if error.kind() == io::ErrorKind::ConnectionReset
+                && let Err(error) = client.set_zero_linger()
+            {
+                tracing::debug!(%error, "a connection cannot be reset: it is closed");
+            }
             return;
         }
     };
