@@ -137,13 +137,23 @@ async fn a_client_whose_upstream_refuses_is_closed() {
 #[tokio::test]
 async fn a_reset_of_one_side_is_a_reset_of_the_other() {
     let proxy = Proxy::start().await;
-    let (listener, upstream) = server().await;
-    let mut client = proxy.connect("reset", upstream, json!([])).await;
-    let (server, _) = listener.accept().await.expect("a connection");
-    server.set_zero_linger().expect("an option");
-    drop(server);
-    let read = timeout(SOON, client.read(&mut [0; 1])).await.expect("the end comes");
-    assert_eq!(read.expect_err("no clean end").kind(), std::io::ErrorKind::ConnectionReset);
+    // While the proxy is still connecting, while nothing moves, and while bytes are on their way to the side that resets.
+    for (when, stands, writes) in [("early", false, false), ("idle", true, false), ("busy", true, true)] {
+        let (listener, upstream) = server().await;
+        let mut client = proxy.connect(when, upstream, json!([])).await;
+        let (mut server, _) = listener.accept().await.expect("a connection");
+        if stands {
+            client.write_all(b"x").await.expect("a write");
+            timeout(SOON, server.read_exact(&mut [0; 1])).await.expect("it gets through").expect("a read");
+        }
+        if writes {
+            client.write_all(b"y").await.expect("a write");
+        }
+        server.set_zero_linger().expect("an option");
+        drop(server);
+        let read = timeout(SOON, client.read(&mut [0; 1])).await.expect("the end comes");
+        assert_eq!(read.expect_err(when).kind(), std::io::ErrorKind::ConnectionReset, "{when}");
+    }
 }
 
 #[tokio::test]
@@ -197,6 +207,43 @@ async fn a_sender_nobody_reads_from_is_stopped_by_a_full_window() {
         got += size;
     }
     assert_eq!(got, sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_sender_that_never_pauses_stops_neither_the_other_way_nor_other_connections_nor_a_change() {
+    let proxy = Proxy::start().await;
+    let (listener, upstream) = server().await;
+    let mut client = proxy.connect("flood", upstream, json!([])).await;
+    let (mut server, _) = listener.accept().await.expect("a connection");
+    server.write_all(b"answer").await.expect("a write");
+    // On threads of their own, so that only the proxy's thread could be the one that lacks time.
+    let blocking = |stream: TcpStream| {
+        let stream = stream.into_std().expect("a socket");
+        stream.set_nonblocking(false).expect("an option");
+        stream
+    };
+    let mut answer = [0; 6];
+    timeout(SOON, client.read_exact(&mut answer)).await.expect("the other way is open").expect("a read");
+    let (mut client, mut server) = (blocking(client), blocking(server));
+    let mut answers = (client.try_clone().expect("a handle"), server.try_clone().expect("a handle"));
+    let floods = [
+        std::thread::spawn(move || while std::io::Write::write(&mut client, &[7; 1_000_000]).is_ok() {}),
+        std::thread::spawn(
+            move || while std::io::Read::read(&mut server, &mut [0; 1_000_000]).is_ok_and(|got| got > 0) {},
+        ),
+    ];
+    let mut other = proxy.connect("other", echo().await, json!([])).await;
+    for _ in 0..20 {
+        std::io::Write::write_all(&mut answers.1, b"answer").expect("a write");
+        let (from, mut answer) = (answers.0.try_clone().expect("a handle"), [0; 6]);
+        let read = tokio::task::spawn_blocking(move || std::io::Read::read_exact(&mut &from, &mut answer));
+        timeout(SOON, read).await.expect("the other way is open").expect("no panic").expect("a read");
+        timeout(SOON, round_trip(&mut other, b"hello")).await.expect("other connections work").expect("an echo");
+    }
+    timeout(SOON, proxy.add("flood", json!({ "type": "half_open", "stream": "upstream" }))).await.expect("an answer");
+    timeout(SOON, proxy.ask(Method::DELETE, "/proxies/flood", &Value::Null)).await.expect("its connection is closed");
+    drop(answers);
+    floods.into_iter().for_each(|flood| flood.join().expect("no panic"));
 }
 
 #[tokio::test]

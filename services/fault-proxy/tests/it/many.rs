@@ -13,8 +13,9 @@ use crate::support::echo;
 
 /// So many, unless `FAULT_PROXY_CONNECTIONS` says otherwise. The proxy and this process need two descriptors for each.
 const CONNECTIONS: usize = 2_000;
-/// A change must have reached every connection by then.
-const BOUND: Duration = Duration::from_secs(1);
+/// A change must have reached every connection by then. Two cores take a tenth of it for 9,500 connections, with the
+/// clients on the same cores; the rest is for a machine that has other things to do.
+const BOUND: Duration = Duration::from_secs(10);
 
 const MESSAGE: &[u8] = b"ping";
 
@@ -61,7 +62,7 @@ async fn freed(faults: &FaultProxy, mut streams: Vec<TcpStream>, toxic: &Value) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removal_frees_every_blocked_connection_within_a_second() {
+async fn a_removal_frees_every_blocked_connection_at_once() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("a higher limit");
     let count = std::env::var("FAULT_PROXY_CONNECTIONS").map_or(CONNECTIONS, |text| text.parse().expect("a number"));

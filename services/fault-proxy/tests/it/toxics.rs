@@ -20,10 +20,10 @@ async fn a_latency_is_felt_by_the_first_connection_and_not_after_its_removal() {
     let start = Instant::now();
     round_trip(&mut client, b"hello").await.expect("an echo");
     assert!(start.elapsed() >= 300 * MS, "{:?}", start.elapsed());
+    let path = "/proxies/latency/toxics/latency_downstream";
+    proxy.ask(Method::PATCH, path, &json!({ "attributes": { "latency": 3_600_000 } })).await;
     proxy.remove("latency", "latency_downstream").await;
-    let start = Instant::now();
-    round_trip(&mut client, b"hello").await.expect("an echo");
-    assert!(start.elapsed() < 250 * MS, "{:?}", start.elapsed());
+    timeout(SOON, round_trip(&mut client, b"hello")).await.expect("not after an hour").expect("an echo");
 }
 
 #[tokio::test]
@@ -38,24 +38,27 @@ async fn a_bandwidth_is_kept() {
     timeout(SOON, server.read_exact(&mut vec![0; 1_000_000])).await.expect("all bytes").expect("a read");
     let took = start.elapsed();
     drop(sent.await.expect("no panic").expect("a write"));
-    assert!((900 * MS..1_500 * MS).contains(&took), "1 MB at 1 MB/s took {took:?}");
+    // That it is no slower either is tested without a clock; here a busy machine may add to it.
+    assert!(took >= 900 * MS, "1 MB at 1 MB/s took {took:?}");
 }
 
 #[tokio::test]
 async fn slices_arrive_one_by_one() {
     let proxy = Proxy::start().await;
-    let attributes = json!({ "average_size": 10, "size_variation": 0, "delay": 20_000 });
+    let attributes = json!({ "average_size": 10, "size_variation": 0, "delay": 50_000 });
     let (listener, upstream) = server().await;
     let toxics = json!([{ "type": "slicer", "stream": "upstream", "attributes": attributes }]);
     let mut client = proxy.connect("slicer", upstream, toxics).await;
     let (mut server, _) = listener.accept().await.expect("a connection");
+    let start = Instant::now();
     client.write_all(&[7; 100]).await.expect("a write");
     let (mut reads, mut got) = (0, 0);
     while got < 100 {
         got += timeout(SOON, server.read(&mut [0; 100])).await.expect("bytes").expect("a read");
         reads += 1;
     }
-    assert!(reads >= 5, "100 bytes came in {reads} reads");
+    // A reader that is late gets several at once, but never all, and none before its time.
+    assert!(reads >= 2 && start.elapsed() >= 9 * 50 * MS, "100 bytes in {reads} reads, {:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -76,12 +79,11 @@ async fn a_timeout_swallows_and_closes_after_its_time_or_at_its_removal() {
     let proxy = Proxy::start().await;
     let mut client = proxy.connect("timeout", echo().await, json!([])).await;
     round_trip(&mut client, b"hello").await.expect("an echo");
-    proxy.add("timeout", json!({ "type": "timeout", "attributes": { "timeout": 200 } })).await;
     let start = Instant::now();
-    client.write_all(b"lost").await.expect("a write");
+    proxy.add("timeout", json!({ "type": "timeout", "attributes": { "timeout": 200 } })).await;
     let end = timeout(SOON, client.read(&mut [0; 9])).await.expect("an end");
     assert_eq!(end.expect("a clean end"), 0);
-    assert!(start.elapsed() >= 150 * MS, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= 200 * MS, "{:?}", start.elapsed());
 
     let toxics = json!([{ "type": "timeout", "stream": "upstream" }]);
     let mut client = proxy.connect("hole", echo().await, toxics).await;
