@@ -111,7 +111,7 @@ pub enum Command {
         /// The letter
         id: Uuid,
         /// A file with the new value
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", required_unless_present = "headers")]
         payload: Option<PathBuf>,
         /// A header to set, NAME=VALUE
         #[arg(long = "header", value_name = "NAME=VALUE")]

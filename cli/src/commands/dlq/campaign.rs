@@ -31,7 +31,7 @@ enum Command {
         #[arg(long)]
         rate: Option<u32>,
         /// Stop when a larger share of what was sent failed again, 0 to 1 [default: as configured, 0.1]
-        #[arg(long)]
+        #[arg(long, value_parser = share)]
         max_failure_share: Option<f64>,
         /// Only tell what it would do
         #[arg(long)]
@@ -68,6 +68,12 @@ struct Verb {
     id: Uuid,
     #[command(flatten)]
     by: By,
+}
+
+/// JSON has no NaN: the service would take it for nothing said.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "must be from 0 to 1".to_owned())
 }
 
 /// Carries the command out.
@@ -160,4 +166,17 @@ fn print(json: bool, campaign: &Value) -> anyhow::Result<()> {
         outln!("{} {}: {}", text(&refusal["state"]), refusal["count"], text(&refusal["reason"]));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_number_from_0_to_1() {
+        assert_eq!(share("0.25"), Ok(0.25));
+        for wrong in ["NaN", "inf", "-0.1", "1.1", "10%", ""] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
 }
