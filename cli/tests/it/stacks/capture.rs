@@ -52,10 +52,18 @@ impl Stack {
     }
 
     fn slot_exists(&self) -> bool {
+        self.holds("SELECT EXISTS (SELECT FROM pg_replication_slots)")
+    }
+
+    fn has_heartbeat(&self) -> bool {
+        self.holds("SELECT EXISTS (SELECT FROM cdc_heartbeat)")
+    }
+
+    fn holds(&self, question: &'static str) -> bool {
         let port = port(&self.component("postgres"));
         let run = async {
             let mut connection = PgConnection::connect(&format!("postgres://postgres@127.0.0.1:{port}/orders")).await?;
-            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_replication_slots)").fetch_one(&mut connection).await
+            sqlx::query_scalar(question).fetch_one(&mut connection).await
         };
         Runtime::new().expect("a runtime").block_on(run).expect("an answer")
     }
@@ -123,8 +131,9 @@ fn a_slot_that_vanished_is_never_made_again_in_silence_and_the_next_start_heals_
     let _alone = alone();
     let stack = Stack::new();
     stack.succeed_with(&["up", "--detach"], &HASTY);
-    // Completed: Connect has offsets, and Debezium has written heartbeats.
+    // Completed: Debezium has read something, and Connect keeps its offsets.
     stack.succeed(&["order", "--watch"]);
+    until("a heartbeat of Debezium", SOON, || stack.has_heartbeat());
     stack.succeed(&["stop", "connect"]);
     until("Debezium lets go of the slot", SOON, || {
         stack.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active");
