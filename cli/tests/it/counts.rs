@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use testkit::{Cluster, Env, SERVICES, wait_until};
 
-use crate::stand::{assert_all_ended_and_clean, number, placed};
+use crate::stand::{assert_all_ended_and_clean, impatient, number, placed};
 
 /// The budget of an order that completes, with one item.
 const ROW_WRITES: u64 = 26;
@@ -14,8 +14,9 @@ const MESSAGES: u64 = 8;
 const MESSAGES_DECLINED: u64 = 4;
 /// An order that cannot be shipped: three steps, two undos, one in, one out.
 const MESSAGES_UNSERVED: u64 = 12;
-/// The budget of commits, of all databases together, at full load.
-const COMMITS: f64 = 0.3;
+/// Far above what batches take (0.3 at most at full load; the figure is printed), and far below a transaction a message.
+/// Commits of background work come by time, so a slow machine has more of them for each order.
+const COMMITS: f64 = 1.0;
 
 /// The signs of life of Debezium and of background work are counted apart.
 const WRITES: &str = "\
@@ -27,7 +28,7 @@ const XACT_COMMIT: &str = "SELECT xact_commit FROM pg_stat_database WHERE datnam
 async fn a_completed_order_stays_within_its_budget_of_rows_messages_and_events() {
     const ORDERS: u64 = 2_000;
     let env = Env::new("counts").await;
-    let cluster = env.cluster().start().await;
+    let cluster = undisturbed(&env).await;
     let meter = Meter::start(&env).await;
     let summary = placed(&cluster, ORDERS, 64, "").await;
     assert_eq!(summary.statuses.get("COMPLETED"), Some(&ORDERS), "{summary}");
@@ -46,7 +47,7 @@ async fn twenty_thousand_orders_from_64_clients_all_end_and_cost_what_they_may()
     const UNSERVED: u64 = ORDERS / 10;
     const COMPLETED: u64 = ORDERS - DECLINED - UNSERVED;
     let env = Env::new("big-run").await;
-    let cluster = env.cluster().start().await;
+    let cluster = undisturbed(&env).await;
     let meter = Meter::start(&env).await;
     let summary = placed(&cluster, ORDERS, 64, "declined=5,unserved=10").await;
     eprintln!("{summary}");
@@ -60,6 +61,13 @@ async fn twenty_thousand_orders_from_64_clients_all_end_and_cost_what_they_may()
     let commits = used.commits as f64 / ORDERS as f64;
     assert!(commits <= COMMITS, "{commits:.3} commits an order, more than {COMMITS}");
     assert_all_ended_and_clean(&cluster, &summary).await;
+}
+
+/// All services, with so much patience that nothing is asked for again, however slow the machine is.
+async fn undisturbed(env: &Env) -> Cluster<'_> {
+    let sagas = impatient(env, &[("  deadline: 15s\n  attempts: 4", "  deadline: 10m\n  attempts: 4")]);
+    let cluster = env.cluster().set("orchestrator", "SAGAS_DIR", sagas);
+    cluster.set("order-api", "RECONCILER_PENDING_AFTER_MS", 600_000).start().await
 }
 
 /// Reads the counters before the work.
