@@ -28,8 +28,8 @@ pub(crate) async fn follow(
             replays.recover().await?;
             let busy = judge.look().await?;
             if counted.is_none_or(|counted| counted.elapsed() >= COUNTING) {
-                judge.count().await?;
                 counted = Some(Instant::now());
+                judge.count().await?;
             }
             Ok::<_, BoxError>(busy)
         };

@@ -71,30 +71,46 @@ impl Judge {
         for (group, topic, dlq_topic, partition, first) in rows {
             waiting.entry(Target { group, topic, dlq_topic }).or_default().push((partition, first));
         }
+        // A group or a topic that cannot be asked for, because it was deleted or is nobody's business, holds up no other.
+        let mut failure: Option<BoxError> = None;
         for (target, firsts) in &waiting {
             if self.barriers.iter().any(|barrier| barrier.target == *target) {
                 continue;
             }
-            let committed = self.committed(&target.group, &target.topic).await?;
-            let passed: Vec<(i32, i64)> = firsts
-                .iter()
-                .filter_map(|(partition, first)| Some((*partition, *committed.get(partition)?, *first)))
-                .filter(|(_, committed, first)| committed > first)
-                .map(|(partition, committed, _)| (partition, committed))
-                .collect();
-            if !passed.is_empty() {
-                let ends = admin::offsets(&self.kafka.bootstrap_servers, &self.kafka.topic(&target.dlq_topic)).await?;
-                self.barriers.push(Barrier { target: target.clone(), passed, ends });
+            match self.passed(target, firsts).await {
+                Ok(barrier) => self.barriers.extend(barrier),
+                Err(error) => failure = Some(error.into()),
             }
         }
         for barrier in std::mem::take(&mut self.barriers) {
-            if self.is_read(&barrier).await? {
-                self.judge(&barrier).await?;
-            } else {
-                self.barriers.push(barrier);
+            match self.is_read(&barrier).await {
+                Ok(true) => self.judge(&barrier).await?,
+                Ok(false) => self.barriers.push(barrier),
+                // Asked for anew at the next look.
+                Err(error) => failure = Some(error.into()),
             }
         }
-        Ok(sqlx::query_scalar(ANY_UNDER_WAY).fetch_one(&self.pool).await?)
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(sqlx::query_scalar(ANY_UNDER_WAY).fetch_one(&self.pool).await?),
+        }
+    }
+
+    /// Where the dead letters end, if the group has passed any of the messages sent to it; `firsts` are the first of them
+    /// in each partition.
+    async fn passed(&self, target: &Target, firsts: &[(i32, i64)]) -> Result<Option<Barrier>, AdminError> {
+        let committed = self.committed(&target.group, &target.topic).await?;
+        let passed: Vec<(i32, i64)> = firsts
+            .iter()
+            .filter_map(|(partition, first)| Some((*partition, *committed.get(partition)?, *first)))
+            .filter(|(_, committed, first)| committed > first)
+            .map(|(partition, committed, _)| (partition, committed))
+            .collect();
+        if passed.is_empty() {
+            return Ok(None);
+        }
+        let ends = admin::offsets(&self.kafka.bootstrap_servers, &self.kafka.topic(&target.dlq_topic)).await?;
+        Ok(Some(Barrier { target: target.clone(), passed, ends }))
     }
 
     async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, AdminError> {

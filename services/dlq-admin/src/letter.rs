@@ -69,7 +69,8 @@ impl Letter {
             id: Uuid::new_v5(&NAMESPACE, identity.as_bytes()),
             fingerprint: fingerprint(topic, group, &origin.reason, &origin.error),
             dlq: (record.topic.clone(), record.partition, record.offset),
-            dlq_at: record.timestamp_ms.and_then(DateTime::from_timestamp_millis),
+            // A producer can claim any time; PostgreSQL knows none before 4713 BC.
+            dlq_at: record.timestamp_ms.filter(|millis| *millis >= 0).and_then(DateTime::from_timestamp_millis),
             key_text: record.key.as_deref().map(key_text),
             key: record.key.clone(),
             payload: record.payload.clone(),
@@ -96,6 +97,12 @@ pub(crate) fn clean(text: &str, characters: usize) -> String {
 mod tests {
     use super::format::Format;
     use super::*;
+
+    #[test]
+    fn a_time_that_no_database_knows_is_none() {
+        let record = Record { timestamp_ms: Some(i64::MIN / 2), ..record(&[]) };
+        assert_eq!(Letter::read(&record, "").dlq_at, None);
+    }
 
     fn record(headers: &[(&str, &[u8])]) -> Record {
         Record {

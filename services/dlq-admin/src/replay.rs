@@ -16,10 +16,9 @@ use crate::letter::{REPLAY_ID, decoded, is_of_letter};
 use crate::sagas::{Sagas, Unreachable, Word, ended};
 use crate::{GROUP, metrics};
 
-/// Letters held in memory at once: each can be large.
-const AT_ONCE: usize = 20;
-/// Claims of others taken over at once.
-const TAKE_OVER_LIMIT: i64 = 100;
+/// Letters sent, and held in memory, at once: each can be large. No more are claimed at once either, since a claim lasts
+/// little longer than the broker may take to acknowledge them.
+pub(crate) const AT_ONCE: usize = 20;
 
 /// What decides whether letters may be sent, as they would be sent.
 pub const CHECK: &str = "
@@ -262,7 +261,7 @@ impl Replays {
     pub(crate) async fn recover(&self) -> Result<(), BoxError> {
         let patience = i64::try_from(self.claim_ms).unwrap_or(i64::MAX);
         let ids: Vec<Uuid> =
-            sqlx::query_scalar(TAKE_OVER).bind(patience as f64).bind(TAKE_OVER_LIMIT).fetch_all(&self.pool).await?;
+            sqlx::query_scalar(TAKE_OVER).bind(patience as f64).bind(AT_ONCE as i64).fetch_all(&self.pool).await?;
         if !ids.is_empty() {
             tracing::warn!(letters = ids.len(), "claimed letters were not marked as sent: they are sent again");
             self.deliver(&ids, "sent-again").await?;

@@ -8,11 +8,11 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::wave_size;
-use crate::replay::{Claimant, Replays};
+use crate::replay::{AT_ONCE, Claimant, Replays};
 use crate::{GROUP, metrics};
 
-/// Messages of one step at most, so that a pause or a cancel is soon heard of.
-const STEP: u32 = 100;
+/// Messages of one step at most: as many as are sent at once, so that no claim runs out before its message's turn.
+const STEP: u32 = AT_ONCE as u32;
 /// A wave is sent in parts of so much time's allowance.
 const PART_SECONDS: f64 = 0.25;
 
