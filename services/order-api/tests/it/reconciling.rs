@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use sqlx::PgPool;
 use testkit::{Env, order, wait_until};
 use uuid::Uuid;
 
@@ -11,30 +12,30 @@ use crate::applying_ends::{end, order_shows};
 use crate::support::{count, post};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// An order is published again after a second, and then every second.
+const HASTY: [(&str, &str); 3] =
+    [("RECONCILER_INTERVAL_MS", "50"), ("RECONCILER_PENDING_AFTER_MS", "1000"), ("RECONCILER_MAX_INTERVAL_MS", "1000")];
+
+/// How often `order` was written to the outbox.
+async fn rows(pool: &PgPool, order: Uuid) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM order_outbox WHERE aggregateid = $1")
+        .bind(order.to_string())
+        .fetch_one(pool)
+        .await
+        .expect("a count")
+}
 
 #[tokio::test]
 async fn a_pending_order_is_published_again_as_the_same_message_by_one_replica_at_a_time() {
     let env = Env::new("orders").await;
-    let settings = [
-        ("RECONCILER_INTERVAL_MS", "50"),
-        ("RECONCILER_PENDING_AFTER_MS", "1000"),
-        ("RECONCILER_MAX_INTERVAL_MS", "1000"),
-    ];
-    let service = env.start_service("order-api", &settings).await;
-    let _other = env.start_service("order-api", &settings).await;
+    let service = env.start_service("order-api", &HASTY).await;
+    let _other = env.start_service("order-api", &HASTY).await;
     let (lost, ended) = (post(&service, &order()).await.order(), post(&service, &order()).await.order());
     env.send(end("order.completed", ended, "COMPLETED", 4, None)).await;
     order_shows(&service, ended, "COMPLETED").await;
 
     let pool = env.pool("orders");
-    let rows = async |order: Uuid| -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM order_outbox WHERE aggregateid = $1")
-            .bind(order.to_string())
-            .fetch_one(&pool)
-            .await
-            .expect("a count")
-    };
-    wait_until("the order was published again, twice", PATIENCE, async || rows(lost).await >= 3).await;
+    wait_until("the order was published again, twice", PATIENCE, async || rows(&pool, lost).await >= 3).await;
     env.send(end("order.cancelled", lost, "CANCELLED", 4, None)).await;
     order_shows(&service, lost, "CANCELLED").await;
     wait_until("nothing is waited for", PATIENCE, async || {
@@ -59,31 +60,19 @@ async fn a_pending_order_is_published_again_as_the_same_message_by_one_replica_a
 #[tokio::test]
 async fn a_parked_order_is_published_again_until_it_has_ended() {
     let env = Env::new("orders").await;
-    let settings = [
-        ("RECONCILER_INTERVAL_MS", "50"),
-        ("RECONCILER_PENDING_AFTER_MS", "1000"),
-        ("RECONCILER_MAX_INTERVAL_MS", "1000"),
-    ];
-    let service = env.start_service("order-api", &settings).await;
+    let service = env.start_service("order-api", &HASTY).await;
     let pool = env.pool("orders");
-    let rows = async |order: Uuid| -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM order_outbox WHERE aggregateid = $1")
-            .bind(order.to_string())
-            .fetch_one(&pool)
-            .await
-            .expect("a count")
-    };
     // One is parked when it is first looked at, the other was pending then.
     let (early, late) = (post(&service, &order()).await.order(), post(&service, &order()).await.order());
     env.send(end("order.parked", early, "PARKED", 4, None)).await;
-    wait_until("the pending one was published again", PATIENCE, async || rows(late).await >= 2).await;
+    wait_until("the pending one was published again", PATIENCE, async || rows(&pool, late).await >= 2).await;
     order_shows(&service, early, "PARKED").await;
     env.send(end("order.parked", late, "PARKED", 4, None)).await;
     order_shows(&service, late, "PARKED").await;
 
-    let (early_rows, late_rows) = (rows(early).await, rows(late).await);
+    let (early_rows, late_rows) = (rows(&pool, early).await, rows(&pool, late).await);
     wait_until("both are published again while they are parked", PATIENCE, async || {
-        rows(early).await >= early_rows + 2 && rows(late).await >= late_rows + 2
+        rows(&pool, early).await >= early_rows + 2 && rows(&pool, late).await >= late_rows + 2
     })
     .await;
     for order in [early, late] {
