@@ -1,10 +1,10 @@
 //! Every dead letter topic, read into the database.
 
-use messaging::{BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Poison, Record, async_trait, failpoint};
+use messaging::{BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Poison, Record, async_trait};
 use sqlx::PgPool;
 
 use crate::letter::Letter;
-use crate::{GROUP, metrics};
+use crate::metrics;
 
 /// Inserts the letters that are new. One that is the end of a replay marks the letter which was replayed; that counts
 /// for the group alone that it was replayed for, since others read the topic too.
@@ -66,7 +66,6 @@ impl BatchHandler for Indexer {
                 batch.iter().map(|delivery| &delivery.message).map(|$letter| $value).collect::<Vec<_>>()
             };
         }
-        failpoint::hit("in-transaction", GROUP);
         let fresh: Vec<(String, i64, i64)> = sqlx::query_as(INDEX)
             .bind(column!(letter => letter.id))
             .bind(column!(letter => letter.origin.topic.as_str()))
