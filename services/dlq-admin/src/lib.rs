@@ -18,7 +18,6 @@ use std::sync::Arc;
 use messaging::Consumer;
 use service_kit::{App, BoxError, Service};
 
-mod actor;
 mod audit;
 mod background;
 mod campaign;

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
 use messaging::failpoint;
 use saga::{Definition, Input, Outcome, Transition, Verdict};
 use serde::Serialize;
+use service_kit::Problem;
 use service_kit::db::detached;
-use service_kit::{FieldError, Problem};
 use sqlx::PgPool;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -21,9 +20,6 @@ use crate::load::{LoadError, Stored, load};
 use crate::metrics;
 use crate::store::{AuditEntry, Changes, TimerChange, WriteError};
 
-/// Who acts, until requests are authenticated.
-const ACTOR_HEADER: &str = "x-actor";
-const MAX_ACTOR: usize = 128;
 /// The longest reason an operator can give, in characters.
 pub(crate) const MAX_REASON: usize = 500;
 
@@ -86,19 +82,6 @@ pub(crate) struct Acted {
     /// Why it is in that state, if it is not simply running.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-}
-
-/// Who acts: the header `X-Actor`, or "anonymous".
-pub(crate) fn actor(headers: &HeaderMap) -> Result<String, Problem> {
-    let Some(value) = headers.get(ACTOR_HEADER) else { return Ok("anonymous".to_owned()) };
-    let actor = value.to_str().map(str::trim).unwrap_or_default();
-    if actor.is_empty() || actor.len() > MAX_ACTOR {
-        let detail = format!("must be 1 to {MAX_ACTOR} visible ASCII characters");
-        return Err(
-            Problem::bad_request(format!("X-Actor {detail}")).errors(vec![FieldError::parameter("X-Actor", detail)])
-        );
-    }
-    Ok(actor.to_owned())
 }
 
 /// Applies `verb` to a saga and records it, also when it is refused.

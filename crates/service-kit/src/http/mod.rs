@@ -1,6 +1,7 @@
 //! The HTTP side: extractors that answer with problems, the layers, the accept loop, and the routes that
 //! every service has.
 
+mod actor;
 mod extract;
 mod json;
 mod layers;
@@ -8,6 +9,7 @@ mod operations;
 mod parameters;
 mod server;
 
+pub use actor::actor;
 pub use extract::{ApiJson, ApiPath, ApiQuery, RawJson};
 pub use json::{document, parse, typed};
 pub use parameters::NoQuery;

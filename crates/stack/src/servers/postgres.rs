@@ -22,7 +22,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("listen_addresses", "127.0.0.1"),
     ("unix_socket_directories", ""), // nobody uses them, and their paths are limited to 107 bytes
     ("timezone", "UTC"),
-    ("max_connections", "300"), // six services' pools, several replicas, tests side by side
+    ("max_connections", "300"), // the pools of all services, several replicas, tests side by side
     // Debezium decodes from the log. Tests make a slot each.
     ("wal_level", "logical"),
     ("max_replication_slots", "100"),

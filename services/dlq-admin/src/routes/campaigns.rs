@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use service_kit::db::detached;
+use service_kit::http::actor;
 use service_kit::{ApiJson, ApiPath, ApiQuery, Page, Problem, paging};
 use uuid::Uuid;
 
 use super::Api;
-use crate::actor::actor;
 use crate::campaign::start::{DryRun, Wanted, preview, start};
 use crate::campaign::verbs::{Verb, act};
 use crate::campaign::view::{CampaignView, LIST_CAMPAIGNS, show};

@@ -5,13 +5,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use service_kit::db::detached;
+use service_kit::http::actor;
 use service_kit::{ApiJson, ApiPath, FieldError, Problem};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Api;
 use super::show::letter;
-use crate::actor::actor;
 use crate::discard::discard;
 use crate::edit::{Changes, edit};
 use crate::view::LetterView;

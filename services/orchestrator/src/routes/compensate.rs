@@ -1,11 +1,12 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use service_kit::http::actor;
 use service_kit::{ApiJson, ApiPath, Problem};
 use uuid::Uuid;
 
 use super::{Api, Reason};
-use crate::operator::{Acted, Verb, act, actor};
+use crate::operator::{Acted, Verb, act};
 
 /// Turns a saga back: everything it did is undone.
 #[utoipa::path(post, path = "/api/sagas/{id}/compensate", tag = "sagas",

@@ -3,12 +3,13 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use saga::Outcome;
 use serde::Deserialize;
+use service_kit::http::actor;
 use service_kit::{ApiJson, ApiPath, Problem};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Api, checked};
-use crate::operator::{Acted, Verb, act, actor};
+use crate::operator::{Acted, Verb, act};
 
 /// How a parked saga is declared ended.
 #[derive(Debug, Deserialize, ToSchema)]
