@@ -111,6 +111,18 @@ pub async fn insert(pool: &PgPool, batch: &[impl AsRef<NewOrder>]) -> Result<Vec
     Ok(orders.iter().map(outcome).collect())
 }
 
+/// What became of an earlier request with the key of `order`; none if there was no such request.
+///
+/// # Errors
+/// When the database does not tell.
+pub async fn known(pool: &PgPool, order: &NewOrder) -> Result<Option<Inserted>, sqlx::Error> {
+    if order.key.is_none() {
+        return Ok(None);
+    }
+    let stored = find(pool, &[order]).await?;
+    Ok((!stored.is_empty()).then(|| verdict(order, &stored)))
+}
+
 async fn insert_new(pool: &PgPool, orders: &[&NewOrder]) -> Result<HashSet<Uuid>, sqlx::Error> {
     let lines: Vec<(Uuid, i32, &OrderLine)> =
         orders.iter().flat_map(|order| (0..).zip(&order.items).map(|(line, item)| (order.id, line, item))).collect();

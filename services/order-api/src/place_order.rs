@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::idempotency::{self, Claim, InvalidKey};
-use crate::insert::NewOrder;
+use crate::insert::{self, NewOrder};
 use crate::model::Status;
 use crate::validation::{InvalidField, OrderRequest, order_request};
 use crate::writer::Placed;
@@ -61,12 +61,15 @@ pub struct AcceptedOrder {
 pub async fn place_order(State(api): State<Api>, headers: HeaderMap, body: RawJson) -> Result<Response, Problem> {
     let key = idempotency::key(&headers).map_err(|error| invalid_key(&error))?;
     let request = order_request(&document(&body.0)?).map_err(invalid_order)?;
-    if api.backlog.is_full() {
-        return Err(refused("backlog", backlog(&api)));
-    }
     let claim = key.as_deref().map(|key| claim(&api, key)).transpose()?;
     let order = new_order(request, key)?;
-    match api.writer.place(order, claim).await {
+    let placed = if api.backlog.is_full() {
+        // An order that was accepted stays so, whatever has happened since.
+        placed_before(&api, &order).await.ok_or_else(|| refused("backlog", backlog(&api)))?
+    } else {
+        api.writer.place(order, claim).await
+    };
+    match placed {
         Placed::Order(id) => Ok(accepted(id)),
         Placed::KeyReused => Err(refused("key-reused", key_reused())),
         Placed::QueueFull => Err(refused("queue-full", Problem::unavailable("too many orders are waiting"))),
@@ -77,6 +80,17 @@ pub async fn place_order(State(api): State<Api>, headers: HeaderMap, body: RawJs
             ),
         )),
         Placed::Failed => Err(refused("failed", Problem::internal("the database refused the order"))),
+    }
+}
+
+/// What an earlier request with the same key came to; none when there was none.
+async fn placed_before(api: &Api, order: &NewOrder) -> Option<Placed> {
+    match insert::known(&api.pool, order).await {
+        Ok(known) => known.map(|inserted| Placed::of(order, inserted)),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "an Idempotency-Key cannot be looked up");
+            Some(Placed::Unavailable)
+        }
     }
 }
 

@@ -35,6 +35,18 @@ pub enum Placed {
     Failed,
 }
 
+impl Placed {
+    /// What became of a request for `order`.
+    pub fn of(order: &NewOrder, inserted: Inserted) -> Self {
+        match inserted {
+            Inserted::New => Placed::Order(order.id),
+            Inserted::Known(id) => Placed::Order(id),
+            Inserted::KeyReused => Placed::KeyReused,
+            Inserted::Unknown => Placed::Unavailable,
+        }
+    }
+}
+
 /// Puts orders into the queue. Cheap to clone.
 #[derive(Clone)]
 pub struct Writer {
@@ -171,15 +183,10 @@ fn may_work_now(error: &sqlx::Error) -> bool {
 fn answer(batch: Vec<Entry>, inserted: &[Inserted]) {
     metrics::BATCH_ORDERS.observe(batch.len() as f64);
     for (entry, inserted) in batch.into_iter().zip(inserted) {
-        let placed = match inserted {
-            Inserted::New => {
-                metrics::ACCEPTED.inc();
-                Placed::Order(entry.order.id)
-            }
-            Inserted::Known(id) => Placed::Order(*id),
-            Inserted::KeyReused => Placed::KeyReused,
-            Inserted::Unknown => Placed::Unavailable,
-        };
+        if *inserted == Inserted::New {
+            metrics::ACCEPTED.inc();
+        }
+        let placed = Placed::of(&entry.order, *inserted);
         entry.answer(placed);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use testkit::{Env, order, wait_until};
+use testkit::{Env, order, order_with, wait_until};
 
-use crate::support::{count, get, post};
+use crate::support::{count, get, post, post_with_key};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -22,6 +22,8 @@ async fn orders_are_refused_while_the_outbox_is_not_published_and_taken_again_wh
     env.start_connector().await;
     let pool = env.pool("orders");
     wait_until("orders are taken", PATIENCE, async || post(&service, &order()).await.status == 202).await;
+    let accepted = post_with_key(&service, "before", &order()).await;
+    assert_eq!(accepted.status, 202);
 
     connector(&env, "pause").await;
     // Log that a paused connector does not read.
@@ -34,6 +36,14 @@ async fn orders_are_refused_while_the_outbox_is_not_published_and_taken_again_wh
     let refused = post(&service, &order()).await;
     assert_eq!((refused.status, refused.problem()), (503, "backlog"));
     assert!(refused.says_when_to_retry());
+    assert_eq!(count(&pool, "SELECT count(*) FROM orders").await, orders);
+
+    // An order that was accepted has its answer still; of other keys nothing is known.
+    let again = post_with_key(&service, "before", &order()).await;
+    assert_eq!((again.status, &again.body), (202, &accepted.body));
+    let other = post_with_key(&service, "before", &order_with("/items/0/quantity", 3)).await;
+    assert_eq!((other.status, other.problem()), (422, "idempotency-key-reused"));
+    assert_eq!(post_with_key(&service, "after", &order()).await.problem(), "backlog");
     assert_eq!(count(&pool, "SELECT count(*) FROM orders").await, orders);
 
     // It serves everything else, and says what is wrong.
