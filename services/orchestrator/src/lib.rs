@@ -64,6 +64,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("WRITE_BATCH", store::WRITE_BATCH),
     ("FIND_DUE", timers::FIND_DUE),
     ("LOAD_DUE", timers::LOAD_DUE),
+    ("LOAD_DUE_AGAIN", timers::LOAD_DUE_AGAIN),
     ("SETTLE_TIMERS", timers::SETTLE_TIMERS),
     ("COUNT_IN_FLIGHT", gate::COUNT_IN_FLIGHT),
     ("STORE_DEFINITIONS", definitions::STORE_DEFINITIONS),

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 use messaging::{BoxError, Due, Fired, HandlerError, Outgoing, Timers, async_trait, is_unavailable};
 use saga::{Definition, Input, Saga, SagaState, TimelineEntry, Verdict};
+use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
@@ -47,6 +48,19 @@ JOIN saga s ON s.id = t.saga_id
     saga_data!(),
     "
 ORDER BY s.id"
+);
+
+/// The same of one saga, if its timer is still due.
+pub(crate) const LOAD_DUE_AGAIN: &str = concat!(
+    "SELECT now() AS now, t.emit, t.version AS timer_version, ",
+    saga_columns!(),
+    "
+FROM saga_timer t
+JOIN saga s ON s.id = t.saga_id
+",
+    saga_data!(),
+    "
+WHERE t.saga_id = $1 AND t.due_at <= $2"
 );
 
 /// A row that was written again since its timer fired stays as it is: it is due for another reason.
@@ -171,6 +185,20 @@ struct DueTimers {
 }
 
 impl DueTimers {
+    /// Adds what `rows` of a look have. A saga that cannot be read is put off.
+    fn take(&mut self, rows: &[PgRow]) -> Result<(), HandlerError> {
+        for row in rows {
+            let (id, emit) = (row.try_get("id")?, row.try_get("emit")?);
+            let version = u32::try_from(row.try_get::<i32, _>("timer_version")?).unwrap_or_default();
+            match Stored::from_row(id, row) {
+                Ok(stored) => self.timers.push(DueTimer { emit, version, stored }),
+                Err(LoadError::Database(error)) => return Err(error.into()),
+                Err(error @ LoadError::Corrupt { .. }) => self.put_off(id, version, emit, &error),
+            }
+        }
+        Ok(())
+    }
+
     fn put_off(&mut self, saga: Uuid, version: u32, emit: bool, error: &(dyn std::error::Error + 'static)) {
         tracing::error!(saga.id = %saga, error, "a timer cannot fire; it is looked at again in a minute");
         let next = Next::PutOff { until: self.now + LOOK_AGAIN_AT_BROKEN, emit };
@@ -277,19 +305,20 @@ impl SagaTimers {
     async fn load(&self, partitions: &[i32], cutoff: DateTime<Utc>) -> Result<Option<DueTimers>, HandlerError> {
         let rows = sqlx::query(LOAD_DUE).bind(partitions).bind(cutoff).bind(MOST_FIRED).fetch_all(&self.pool).await?;
         let Some(first) = rows.first() else { return Ok(None) };
-        let now: DateTime<Utc> = first.try_get("now")?;
         let more = i64::try_from(rows.len()).is_ok_and(|rows| rows >= MOST_FIRED);
+        let now = first.try_get("now")?;
         let mut due = DueTimers { now, timers: Vec::with_capacity(rows.len()), put_off: HashMap::new(), more };
-        for row in &rows {
-            let id: Uuid = row.try_get("id")?;
-            let version = u32::try_from(row.try_get::<i32, _>("timer_version")?).unwrap_or_default();
-            match Stored::from_row(id, row) {
-                Ok(stored) => due.timers.push(DueTimer { emit: row.try_get("emit")?, version, stored }),
-                Err(LoadError::Database(error)) => return Err(error.into()),
-                Err(error @ LoadError::Corrupt { .. }) => due.put_off(id, version, row.try_get("emit")?, &error),
-            }
-        }
+        due.take(&rows)?;
         Ok(Some(due))
+    }
+
+    /// Reads the saga of one timer again into `due`, unless it is no longer due: then somebody else has seen to it.
+    async fn load_again(&self, saga: Uuid, cutoff: DateTime<Utc>, due: &mut DueTimers) -> Result<(), HandlerError> {
+        let rows = sqlx::query(LOAD_DUE_AGAIN).bind(saga).bind(cutoff).fetch_all(&self.pool).await?;
+        if let Some(row) = rows.first() {
+            due.now = row.try_get("now")?;
+        }
+        due.take(&rows)
     }
 
     /// Decides what `timers` come to and writes it in one transaction.
@@ -315,15 +344,29 @@ impl SagaTimers {
         Ok(shots)
     }
 
-    /// One by one, so that a saga which cannot go on holds up none of the others: it is looked at again later.
+    /// One by one, so that a saga which cannot go on holds up none of the others: it is looked at again later. One that
+    /// somebody else moved meanwhile can go on, and is decided again at once.
     async fn shoot_singly(&self, due: &mut DueTimers, cutoff: DateTime<Utc>) -> Result<Vec<Shot>, HandlerError> {
         let mut shots = Vec::with_capacity(due.timers.len());
         for timer in std::mem::take(&mut due.timers) {
-            match self.shoot_all(std::slice::from_ref(&timer), cutoff, due.now).await {
-                Ok(shot) => shots.extend(shot),
-                Err(Misfire::Unavailable(error)) => return Err(error),
-                Err(Misfire::Conflict(error)) => due.put_off(timer.stored.saga.id, timer.version, timer.emit, &*error),
-                Err(Misfire::Saga(error)) => due.put_off(timer.stored.saga.id, timer.version, timer.emit, &*error),
+            let id = timer.stored.saga.id;
+            due.timers.push(timer);
+            let mut tries = 0;
+            while let Some(timer) = due.timers.pop() {
+                match self.shoot_all(std::slice::from_ref(&timer), cutoff, due.now).await {
+                    Ok(shot) => shots.extend(shot),
+                    Err(Misfire::Unavailable(error)) => return Err(error),
+                    Err(Misfire::Conflict(_)) if tries < CONFLICT_RETRIES => {
+                        metrics::CONFLICTS.inc();
+                        tries += 1;
+                        self.load_again(id, cutoff, due).await?;
+                    }
+                    // A row in conflict that nobody moves is wrong itself. One that was moved is not put off by this:
+                    // settling leaves alone what was written meanwhile.
+                    Err(Misfire::Conflict(error) | Misfire::Saga(error)) => {
+                        due.put_off(id, timer.version, timer.emit, &*error);
+                    }
+                }
             }
         }
         Ok(shots)

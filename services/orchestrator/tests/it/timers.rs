@@ -165,3 +165,21 @@ async fn a_saga_that_cannot_go_on_holds_up_no_other_timer() {
     trip.awaits("hotel.requested", healthy, 2).await;
     assert_eq!(trip.messages("hotel.requested", broken).await.len(), 1);
 }
+
+/// More conflicts in a row than the timers of a look are decided again together.
+#[tokio::test]
+async fn a_saga_that_others_were_faster_with_is_decided_again_at_once() {
+    const FASTER: &str = "
+        CREATE SEQUENCE faster;
+        CREATE FUNCTION faster() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+            IF nextval('public.faster') <= 8 THEN RAISE EXCEPTION 'another was faster' USING ERRCODE = '40001'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER faster BEFORE UPDATE ON saga FOR EACH ROW EXECUTE FUNCTION faster()";
+    let trip = Trip::new("{ deadline: 2s, attempts: 3, undo: { deadline: 5m, attempts: 2, backoff: 1s } }").await;
+    let orchestrator = trip.orchestrator(&[]).await;
+    sqlx::raw_sql(FASTER).execute(&trip.pool()).await.expect("the conflicts");
+    let saga = trip.book().await;
+    trip.awaits("hotel.requested", saga, 2).await;
+    assert!(!orchestrator.log().contains("a timer cannot fire"), "a mere conflict is not put off");
+}
