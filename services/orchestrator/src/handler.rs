@@ -31,7 +31,8 @@ impl SagaHandler {
         SagaHandler { pool, definitions, in_flight }
     }
 
-    /// Decides the batch on the sagas as they are now. `Ok(None)` when another writer was faster.
+    /// Decides the batch on the sagas as they are now. The inner error says why nothing was written, such as that another
+    /// writer was faster.
     async fn attempt(
         &self,
         batch: &BTreeMap<Uuid, Vec<&Delivery<Inbound>>>,
