@@ -37,6 +37,20 @@ MAX_STEP = 256
 MAX_REQUEST_BYTES = 100_000_000
 # So much of the value stays in a dead letter that even its topic refuses as too large.
 KEPT_BYTES = 64 * 1024
+# On a letter whose message had headers that are not in it: how many, or "all".
+HEADERS_DROPPED = "dlq-headers-dropped"
+# What such a letter keeps of its headers.
+KEPT_HEADERS = {
+    "dlq-topic",
+    "dlq-partition",
+    "dlq-offset",
+    "dlq-timestamp",
+    "dlq-consumer-group",
+    "dlq-reason",
+    "dlq-error",
+    "dlq-attempts",
+    "dlq-first-failed-at",
+}
 
 
 def event_type(topic: str) -> str:
@@ -86,8 +100,21 @@ class Command:
     value: dict
 
 
-def envelope(message: Message) -> dict[str, str]:
+def headers_of(message: Message) -> list[tuple[str, bytes]] | None:
+    """The headers, or None when the name of one is not UTF-8: then the client can read none of them.
+
+    To be asked once a message: after such a failure the client would give half a list.
+    """
+    try:
+        return message.headers() or []
+    except (SystemError, UnicodeDecodeError):
+        return None
+
+
+def envelope(message: Message, raw_headers: list[tuple[str, bytes]] | None) -> dict[str, str]:
     """The CloudEvents attributes, checked as every consumer of the platform checks them."""
+    if raw_headers is None:
+        raise Poison("invalid-header", "the name of a header is not UTF-8")
     try:
         key = (message.key() or b"").decode()
     except UnicodeDecodeError as error:
@@ -95,7 +122,7 @@ def envelope(message: Message) -> dict[str, str]:
     if not key:
         raise Poison("invalid-key", "the message has no key")
     headers = {}
-    for name, value in message.headers() or []:
+    for name, value in raw_headers:
         try:
             headers[name] = (value or b"").decode()
         except UnicodeDecodeError:  # a header that is no text is none
@@ -121,9 +148,9 @@ def envelope(message: Message) -> dict[str, str]:
     return headers
 
 
-def decode(topic: str, message: Message) -> Command:
+def decode(topic: str, message: Message, raw_headers: list[tuple[str, bytes]] | None) -> Command:
     """Reads a command, or says why it never can be one."""
-    headers = envelope(message)
+    headers = envelope(message, raw_headers)
     if headers["ce_type"] != event_type(topic):
         raise Poison("unexpected-type", f"{headers['ce_type']!r} does not belong on {topic}")
     if not message.value():
@@ -252,8 +279,9 @@ def answer(command: Command, shipments: Shipments) -> dict:
     return {"topic": topic, "key": command.order_id.encode(), "value": payload, "headers": list(headers.items())}
 
 
-def dead_letter(topic: str, message: Message, poison: Poison, group: str) -> dict:
+def dead_letter(topic: str, message: Message, headers: list | None, poison: Poison, group: str) -> dict:
     """The message as it came, with its cause in text headers."""
+    original = [(HEADERS_DROPPED, "all")] if headers is None else headers
     cause = {
         "dlq-topic": topic,
         "dlq-partition": str(message.partition()),
@@ -265,16 +293,19 @@ def dead_letter(topic: str, message: Message, poison: Poison, group: str) -> dic
         "dlq-attempts": "1",
         "dlq-first-failed-at": now(),
     }
-    headers = (message.headers() or []) + list(cause.items())
-    return {"topic": f"{topic}.dlq", "key": message.key(), "value": message.value(), "headers": headers}
+    letter = {"topic": f"{topic}.dlq", "key": message.key(), "value": message.value()}
+    return letter | {"headers": original + list(cause.items())}
 
 
 def shortened(letter: dict) -> dict:
     """The last resort for a dead letter that its topic refuses: its cause, and the start of the value.
 
-    `dlq-topic`, `dlq-partition` and `dlq-offset` say where the original is while it is retained.
+    `dlq-topic`, `dlq-partition` and `dlq-offset` say where the original is while it is retained. Of each name only the
+    last header stays, which is ours: a message may have brought some of any size.
     """
-    headers = [(name, value) for name, value in letter["headers"] if name.startswith("dlq-")]
+    headers = [(name, value) for name, value in dict(letter["headers"]).items() if name in KEPT_HEADERS]
+    if letter["headers"][0] == (HEADERS_DROPPED, "all"):
+        headers.append((HEADERS_DROPPED, "all"))
     headers.append(("dlq-truncated-from", str(len(letter["value"] or b""))))
     start = {name: letter[name][:KEPT_BYTES] if letter[name] else letter[name] for name in ("key", "value")}
     return letter | start | {"headers": headers}
@@ -347,11 +378,12 @@ class Participant:
         with self.shipments.transaction():
             for message in messages:
                 topic = message.topic().removeprefix(self.settings.topic_prefix)
+                headers = headers_of(message)
                 try:
-                    answers.append(answer(decode(topic, message), self.shipments))
+                    answers.append(answer(decode(topic, message, headers), self.shipments))
                 except Poison as poison:
                     log.error("%s[%d]@%d: %s", topic, message.partition(), message.offset(), str(poison)[:2000])
-                    letters.append(dead_letter(topic, message, poison, self.settings.group))
+                    letters.append(dead_letter(topic, message, headers, poison, self.settings.group))
         for letter in letters:  # one by one: they are rare, and one that is too large must not take others along
             self.publish([letter])
         self.publish(answers)

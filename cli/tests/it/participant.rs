@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use testkit::{Env, order, order_with, wait_until, workspace};
 use uuid::Uuid;
 
-use crate::stand::{SOON, path};
+use crate::stand::{SOON, path, record};
 
 /// The Python that has what the example requires, installed once for all runs.
 fn python() -> PathBuf {
@@ -167,6 +167,12 @@ async fn the_participant_in_python_buries_what_it_cannot_read_whatever_its_size_
     let sized = [noise.clone(), vec![b'x'; 5_000_000]].map(|payload| on("shipping.requested", payload));
     env.send_all(&sized).await;
     env.send(on("shipping.cancel.requested", noise)).await;
+    // So large with the headers that it brought, which have the names of ours, that its letter is cut.
+    let noise = (0..30_000).flat_map(|_| Uuid::new_v4().into_bytes()).collect();
+    let mut large = record("shipping.cancel.requested", Some(b"k"), Some(b"no JSON"), &[]);
+    large.headers = ["dlq-note", "dlq-error"].map(|name| (name.to_owned(), Some(Vec::clone(&noise)))).to_vec();
+    let topic = kafka.topic("shipping.cancel.requested");
+    admin::produce(&kafka.bootstrap_servers, &topic, &[large]).await.expect("sent");
 
     let next = cluster.place(&testkit::order()).await;
     assert_eq!(cluster.ended(next, SOON).await["status"], "COMPLETED", "{}", participant.log());
@@ -183,6 +189,8 @@ async fn the_participant_in_python_buries_what_it_cannot_read_whatever_its_size_
         let size = payload.map_or(0, Vec::len);
         assert!(letters.iter().any(is), "no letter of {size} bytes for {reason}: {}", participant.log());
     }
-    let cut = env.await_message("shipping.cancel.requested.dlq", |_| true).await;
+    let brought = |letter: &Record| letter.header("dlq-truncated-from") == Some("7");
+    assert_eq!(env.await_message("shipping.cancel.requested.dlq", brought).await.headers.len(), 10);
+    let cut = env.await_message("shipping.cancel.requested.dlq", |letter| !brought(letter)).await;
     assert_eq!((cut.payload.map(|bytes| bytes.len()), cut.headers.len()), (Some(65_536), 10));
 }
