@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -173,11 +173,7 @@ pub async fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<Record>, Adm
 pub async fn produce(bootstrap: &str, topic: &str, records: &[Record]) -> Result<(), AdminError> {
     let producer: FutureProducer = config(bootstrap).create().map_err(failed("create a producer"))?;
     for record in records {
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (key, value) in &record.headers {
-            headers = headers.insert(Header { key, value: value.as_deref() });
-        }
-        let mut message = FutureRecord::<[u8], [u8]>::to(topic).headers(headers);
+        let mut message = FutureRecord::<[u8], [u8]>::to(topic).headers(record.wire_headers());
         message.key = record.key.as_deref();
         message.payload = record.payload.as_deref();
         let sent = producer.send(message, Timeout::After(TIMEOUT)).await;
@@ -204,6 +200,19 @@ pub async fn group_offsets(
         Ok(committed.to_topic_map().into_iter().filter_map(|(key, value)| Some((key, offset(value)?))).collect())
     })
     .await
+}
+
+/// Whether `group` (full name) has read `topic` (full name) up to `ends`, an earlier answer of [`offsets`]. What was removed
+/// by retention meanwhile is nothing to wait for.
+///
+/// # Errors
+/// When the broker does not answer or the topic does not exist.
+pub async fn has_read(bootstrap: &str, group: &str, topic: &str, ends: &[(i64, i64)]) -> Result<bool, AdminError> {
+    let committed = group_offsets(bootstrap, group, &[topic.to_owned()]).await?;
+    let left = offsets(bootstrap, topic).await?;
+    Ok((0..).zip(ends).zip(&left).all(|((partition, (_, end)), (first, _))| {
+        committed.get(&(topic.to_owned(), partition)).copied().unwrap_or_default().max(*first) >= *end
+    }))
 }
 
 /// Sets `group` (full name), which must have no running member, back to the first offset of every partition.
@@ -242,7 +251,7 @@ fn member(bootstrap: &str, group: &str) -> Result<BaseConsumer, AdminError> {
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
-        .set("enable.partition.eof", "false")
+        .set("enable.partition.eof", "true")
         .create()
         .map_err(failed("create a reader"))
 }
@@ -284,7 +293,8 @@ fn read_to_end(bootstrap: &str, topic: &str) -> Result<Vec<Record>, AdminError> 
     client.assign(&list).map_err(failed(format!("read {topic}")))?;
     let mut records = Vec::new();
     let started = Instant::now();
-    // Counted by offset, not by message: compaction leaves gaps.
+    // Counted by offset, not by message: compaction leaves gaps, and so do the markers of transactions. At the end nothing
+    // is missing, whatever the last message was.
     while missing.iter().any(|missing| *missing > 0) {
         if started.elapsed() > LIMIT {
             return Err(AdminError::Incomplete {
@@ -294,6 +304,10 @@ fn read_to_end(bootstrap: &str, topic: &str) -> Result<Vec<Record>, AdminError> 
             });
         }
         let Some(message) = client.poll(Duration::from_millis(200)) else { continue };
+        if let Err(KafkaError::PartitionEOF(partition)) = message {
+            missing[usize::try_from(partition).unwrap_or_default()] = 0;
+            continue;
+        }
         let message = message.map_err(failed(format!("read {topic}")))?;
         let partition = usize::try_from(message.partition()).unwrap_or_default();
         let (_, high) = ends[partition];

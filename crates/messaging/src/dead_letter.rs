@@ -27,16 +27,45 @@ pub(crate) struct Cause {
 /// A header's size is bounded, so that a letter always fits its topic.
 const MAX_ERROR_CHARACTERS: usize = 2_000;
 
+/// As many as any count has.
+const MAX_COUNT_DIGITS: usize = 20;
+
 /// So much of the value stays in a letter that its topic refuses whole.
 const KEPT_BYTES: usize = 64 * 1024;
 
+/// On a letter whose message had headers that are not in it, because their names are not UTF-8: how many.
+pub const HEADERS_DROPPED: &str = "dlq-headers-dropped";
+
+/// What a cut letter keeps of its headers, in this order.
+const KEPT_HEADERS: [&str; 10] = [
+    HEADERS_DROPPED,
+    "dlq-topic",
+    "dlq-partition",
+    "dlq-offset",
+    "dlq-timestamp",
+    "dlq-consumer-group",
+    "dlq-reason",
+    "dlq-error",
+    "dlq-attempts",
+    "dlq-first-failed-at",
+];
+
 /// The last resort for a letter that even its topic refuses as too large: the start of the value, without the
 /// original headers. `dlq-topic`, `dlq-partition` and `dlq-offset` say where the original is while it is retained.
+///
+/// Of each name only the last header stays, which is ours: a message may have brought some of any size.
 pub(crate) fn shorten(letter: &mut WireMessage) {
     let size = letter.payload.as_ref().map_or(0, Vec::len);
     let mut headers = OwnedHeaders::new();
-    for header in letter.headers.iter().filter(|header| header.key.starts_with("dlq-")) {
-        headers = headers.insert(header);
+    for name in KEPT_HEADERS {
+        let ours = letter.headers.iter().filter(|header| header.key == name).last();
+        // The count is the only one that may be missing of ours; one that a message brought is no number, or a short one.
+        let is_short = |header: &Header<'_, &[u8]>| {
+            name != HEADERS_DROPPED || header.value.is_some_and(|value| value.len() <= MAX_COUNT_DIGITS)
+        };
+        if let Some(header) = ours.filter(is_short) {
+            headers = headers.insert(header);
+        }
     }
     letter.headers = headers.insert(Header { key: "dlq-truncated-from", value: Some(&size.to_string()) });
     if let Some(payload) = &mut letter.payload {
@@ -48,7 +77,8 @@ pub(crate) fn shorten(letter: &mut WireMessage) {
 }
 
 pub(crate) fn letter(config: &KafkaConfig, group: &str, record: &Record, cause: &Cause) -> WireMessage {
-    let mut headers = record.wire_headers();
+    let original = WireMessage::of(config, record);
+    let mut headers = original.headers;
     let error: String = cause.error.chars().take(MAX_ERROR_CHARACTERS).collect();
     for (key, value) in [
         ("dlq-topic", record.topic.clone()),
@@ -63,10 +93,5 @@ pub(crate) fn letter(config: &KafkaConfig, group: &str, record: &Record, cause: 
     ] {
         headers = headers.insert(Header { key, value: Some(&value) });
     }
-    WireMessage {
-        topic: config.topic(&topic_of(&record.topic)),
-        key: record.key.clone(),
-        payload: record.payload.clone(),
-        headers,
-    }
+    WireMessage { topic: topic_of(&original.topic), headers, ..original }
 }

@@ -12,8 +12,10 @@
 //! | `after-commit` | when a batch is committed and nothing of it sent |
 //! | `after-acks:k` | when the first k messages of a batch that has more are acknowledged |
 //! | `before-offsets` | when everything is acknowledged and the offsets are not committed |
-//! | `timer-before-commit` `timer-after-commit` `timer-before-settle` | in the same places of a round of timers |
+//! | `timer-before-commit` `timer-after-commit` `timer-after-acks:k` `timer-before-settle` | in the same places of a round of timers, which settles its rows where a batch commits its offsets |
 //! | `verb-before-commit` `verb-after-commit` | around the transaction of an operator's verb, which is the scope |
+//! | `replay-before-produce` `replay-after-produce` | around the sending of claimed dead letters, which are marked as sent after it |
+//! | `campaign-wave` | when a wave of a campaign is claimed and nothing of it sent |
 
 use std::fs::OpenOptions;
 use std::path::Path;

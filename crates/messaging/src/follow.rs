@@ -1,11 +1,10 @@
 //! Shared state on compacted topics: the last record of a key is its value, a tombstone removes it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +38,13 @@ pub fn follow(
 ) -> Result<Following, ClientError> {
     let mut client = client::base(config, "follower");
     // Nothing is committed, but the client wants a group to be named.
-    client.set("group.id", config.group("follower")).set("enable.auto.commit", "false").set("fetch.wait.max.ms", "250");
+    client
+        .set("group.id", config.group("follower"))
+        .set("enable.auto.commit", "false")
+        .set("fetch.wait.max.ms", "250")
+        // Where reading goes on when what was to come next is removed. Skipping to the end would lose what is between.
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "true");
     let consumer: BaseConsumer =
         client.create().map_err(|source| ClientError::new(format!("follow {topic}"), source))?;
     let (sender, caught_up) = watch::channel(false);
@@ -49,7 +54,7 @@ pub fn follow(
         prefix: config.topic_prefix.clone(),
         stop,
         caught_up: sender,
-        ends: HashMap::new(),
+        unread: HashSet::new(),
     };
     Ok(Following { caught_up, stopped: tokio::task::spawn_blocking(move || follower.run(apply)) })
 }
@@ -60,8 +65,8 @@ struct Follower {
     prefix: String,
     stop: CancellationToken,
     caught_up: watch::Sender<bool>,
-    /// Partitions that are not read to the end that they had at the start.
-    ends: HashMap<i32, i64>,
+    /// Partitions that have not been read to their end yet.
+    unread: HashSet<i32>,
 }
 
 impl Follower {
@@ -80,23 +85,20 @@ impl Follower {
         while !self.stop.is_cancelled() {
             match self.consumer.poll(POLL) {
                 None => {}
-                Some(Ok(message)) => {
-                    let (partition, offset) = (message.partition(), message.offset());
-                    apply(Record::copy_of(&message, &self.prefix));
-                    if self.ends.get(&partition).is_some_and(|end| offset + 1 >= *end) {
-                        self.ends.remove(&partition);
-                    }
+                Some(Ok(message)) => apply(Record::copy_of(&message, &self.prefix)),
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.unread.remove(&partition);
                 }
                 // It reconnects by itself; a broker that is away leaves the state as it is.
                 Some(Err(error)) => tracing::debug!(topic = self.topic, %error, "a poll of shared state failed"),
             }
-            if self.ends.is_empty() {
+            if self.unread.is_empty() {
                 self.caught_up.send_if_modified(|done| !std::mem::replace(done, true));
             }
         }
     }
 
-    /// Learns the partitions and where they end, and starts at their beginning.
+    /// Learns the partitions and starts at their beginning.
     fn begin(&mut self) -> Result<(), KafkaError> {
         let metadata = self.consumer.fetch_metadata(Some(&self.topic), PATIENCE)?;
         let topic = metadata.topics().first();
@@ -105,11 +107,8 @@ impl Follower {
         }
         let mut assignment = TopicPartitionList::new();
         for partition in topic.map_or(&[][..], |topic| topic.partitions()) {
-            let (low, end) = self.consumer.fetch_watermarks(&self.topic, partition.id(), PATIENCE)?;
             assignment.add_partition_offset(&self.topic, partition.id(), Offset::Beginning)?;
-            if low < end {
-                self.ends.insert(partition.id(), end);
-            }
+            self.unread.insert(partition.id());
         }
         self.consumer.assign(&assignment)
     }

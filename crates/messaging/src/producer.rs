@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::client::{self, ClientError};
 use crate::{KafkaConfig, Layers, Outgoing, Record, dead_letter, failpoint, metrics, watchdog};
+
+/// The failpoint of whoever answers what it has read.
+const AFTER_ACKS: &str = "after-acks";
 
 /// Publishing stopped before every acknowledgement was there: the partitions were revoked or the service
 /// stops. What was sent may still arrive; whoever owns the partitions next sends it again.
@@ -58,6 +61,18 @@ pub(crate) struct WireMessage {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) payload: Option<Vec<u8>>,
     pub(crate) headers: OwnedHeaders,
+}
+
+impl WireMessage {
+    /// `record` as it is, for the topic that it names.
+    pub(crate) fn of(config: &KafkaConfig, record: &Record) -> Self {
+        WireMessage {
+            topic: config.topic(&record.topic),
+            key: record.key.clone(),
+            payload: record.payload.clone(),
+            headers: record.wire_headers(),
+        }
+    }
 }
 
 /// One batch's acknowledgements. librdkafka calls back once for every message, with success or failure.
@@ -141,8 +156,18 @@ impl Producer {
     /// # Errors
     /// [`Cancelled`] when `cancel` fires first.
     pub async fn publish(&self, messages: &[Outgoing], cancel: &CancellationToken) -> Result<(), Cancelled> {
+        self.publish_passing(AFTER_ACKS, messages, cancel).await
+    }
+
+    /// [`publish`](Producer::publish), passing the failpoint `point` at each acknowledgement.
+    pub(crate) async fn publish_passing(
+        &self,
+        point: &'static str,
+        messages: &[Outgoing],
+        cancel: &CancellationToken,
+    ) -> Result<(), Cancelled> {
         if self.layers.is_empty() {
-            return self.deliver(messages, cancel).await;
+            return self.deliver(point, messages, cancel).await;
         }
         let mut messages = messages.to_vec();
         for layer in self.layers.iter() {
@@ -151,10 +176,15 @@ impl Producer {
                 () = cancel.cancelled() => return Err(Cancelled),
             };
         }
-        self.deliver(&messages, cancel).await
+        self.deliver(point, &messages, cancel).await
     }
 
-    async fn deliver(&self, messages: &[Outgoing], cancel: &CancellationToken) -> Result<(), Cancelled> {
+    async fn deliver(
+        &self,
+        point: &'static str,
+        messages: &[Outgoing],
+        cancel: &CancellationToken,
+    ) -> Result<(), Cancelled> {
         let wire: Vec<WireMessage> = messages
             .iter()
             .map(|message| WireMessage {
@@ -164,7 +194,7 @@ impl Producer {
                 headers: message.headers(),
             })
             .collect();
-        self.publish_wire(&wire, cancel).await?;
+        self.publish_wire(point, &wire, cancel).await?;
         for message in messages {
             metrics::PUBLISHED.with_label_values(&[message.topic.as_str()]).inc();
         }
@@ -173,16 +203,8 @@ impl Producer {
 
     /// Puts records at the end of the topics they came from.
     pub(crate) async fn requeue(&self, records: &[Record], cancel: &CancellationToken) -> Result<(), Cancelled> {
-        let wire: Vec<WireMessage> = records
-            .iter()
-            .map(|record| WireMessage {
-                topic: self.inner.config.topic(&record.topic),
-                key: record.key.clone(),
-                payload: record.payload.clone(),
-                headers: record.wire_headers(),
-            })
-            .collect();
-        self.publish_wire(&wire, cancel).await
+        let wire: Vec<WireMessage> = records.iter().map(|record| WireMessage::of(&self.inner.config, record)).collect();
+        self.publish_wire(AFTER_ACKS, &wire, cancel).await
     }
 
     /// Publishes dead letters. One that its topic refuses as too large is shortened rather than lost.
@@ -191,15 +213,19 @@ impl Producer {
         letters: &mut [WireMessage],
         cancel: &CancellationToken,
     ) -> Result<(), Cancelled> {
+        // One by one: an error names no message, and letters are rare.
         for letter in letters {
-            let alone = std::slice::from_mut(letter);
-            // One by one: an error names no message, and letters are rare.
-            if let Err(error) = self.publish_once(alone, cancel).await? {
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
-                    tracing::error!(topic = alone[0].topic, "a dead letter is too large for its topic: it is cut");
-                    alone.iter_mut().for_each(dead_letter::shorten);
+            let (mut backoff, mut cut) = (Backoff::new(), false);
+            while let Err(error) = self.publish_once(AFTER_ACKS, std::slice::from_ref(letter), cancel).await? {
+                let too_large = error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge);
+                if too_large && !cut {
+                    tracing::error!(topic = letter.topic, "a dead letter is too large for its topic: it is cut");
+                    dead_letter::shorten(letter);
+                    cut = true;
+                    continue;
                 }
-                self.publish_wire(alone, cancel).await?;
+                tracing::warn!(topic = letter.topic, %error, "a dead letter was not acknowledged: it is produced again");
+                self.pause(&mut backoff, cancel).await?;
             }
         }
         Ok(())
@@ -211,16 +237,7 @@ impl Producer {
     /// # Errors
     /// See [`SendError`].
     pub async fn send(&self, record: &Record) -> Result<Placed, SendError> {
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (key, value) in &record.headers {
-            headers = headers.insert(Header { key, value: value.as_deref() });
-        }
-        let message = WireMessage {
-            topic: self.inner.config.topic(&record.topic),
-            key: record.key.clone(),
-            payload: record.payload.clone(),
-            headers,
-        };
+        let message = WireMessage::of(&self.inner.config, record);
         let (batch, mut failures) = Batch::new(1);
         self.enqueue(&message, &batch).await;
         batch.all_answered.notified().await;
@@ -233,21 +250,31 @@ impl Producer {
         Ok(Placed { partition, offset })
     }
 
-    async fn publish_wire(&self, messages: &[WireMessage], cancel: &CancellationToken) -> Result<(), Cancelled> {
+    /// Waits before a batch is produced again.
+    async fn pause(&self, backoff: &mut Backoff, cancel: &CancellationToken) -> Result<(), Cancelled> {
+        metrics::PUBLISH_RETRIES.with_label_values(&[self.inner.client_id.as_str()]).inc();
+        tokio::select! {
+            () = cancel.cancelled() => Err(Cancelled),
+            () = tokio::time::sleep(backoff.next()) => Ok(()),
+        }
+    }
+
+    async fn publish_wire(
+        &self,
+        point: &'static str,
+        messages: &[WireMessage],
+        cancel: &CancellationToken,
+    ) -> Result<(), Cancelled> {
         let mut backoff = Backoff::new();
         let mut reported = false;
         while !messages.is_empty() {
-            let Err(error) = self.publish_once(messages, cancel).await? else { break };
-            metrics::PUBLISH_RETRIES.with_label_values(&[self.inner.client_id.as_str()]).inc();
+            let Err(error) = self.publish_once(point, messages, cancel).await? else { break };
             if !reported {
                 tracing::warn!(client = self.inner.client_id, %error, messages = messages.len(),
                     "a batch was not acknowledged: it is produced again until it is");
                 reported = true;
             }
-            tokio::select! {
-                () = cancel.cancelled() => return Err(Cancelled),
-                () = tokio::time::sleep(backoff.next()) => {}
-            }
+            self.pause(&mut backoff, cancel).await?;
         }
         if reported {
             tracing::info!(client = self.inner.client_id, "the batch is acknowledged");
@@ -258,6 +285,7 @@ impl Producer {
     /// One attempt: the inner error is the first failure of the batch.
     async fn publish_once(
         &self,
+        point: &'static str,
         messages: &[WireMessage],
         cancel: &CancellationToken,
     ) -> Result<Result<(), KafkaError>, Cancelled> {
@@ -265,8 +293,8 @@ impl Producer {
         for (before, message) in messages.iter().enumerate() {
             self.enqueue(message, &batch).await;
             // Alone on the wire, so that "after k of n acknowledgements" is exact.
-            if failpoint::armed("after-acks") && self.inner.producer.flush(Duration::from_secs(10)).is_ok() {
-                failpoint::hit_after("after-acks", &self.inner.client_id, before + 1, messages.len());
+            if failpoint::armed(point) && self.inner.producer.flush(Duration::from_secs(10)).is_ok() {
+                failpoint::hit_after(point, &self.inner.client_id, before + 1, messages.len());
             }
         }
         tokio::select! {

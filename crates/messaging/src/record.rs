@@ -3,6 +3,8 @@ use std::panic::AssertUnwindSafe;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use serde::de::DeserializeOwned;
 
+use crate::dead_letter::HEADERS_DROPPED;
+
 /// A message as the broker gave it, with the topic's name as the platform knows it (without prefix).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -18,7 +20,8 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     /// Value, as bytes; `None` is a tombstone.
     pub payload: Option<Vec<u8>>,
-    /// Headers in their order; a name can occur twice.
+    /// Headers in their order; a name can occur twice. Headers whose name is not UTF-8 are not among them; when there
+    /// were such, the last one here is [`HEADERS_DROPPED`](crate::dead_letter::HEADERS_DROPPED).
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
@@ -40,13 +43,18 @@ impl Poison {
 }
 
 /// The headers whose names are UTF-8. rdkafka panics at any other, and a record that brings its reader down would come
-/// again for ever; such a header is none that anybody here looks for.
+/// again for ever; such a header is none that anybody here looks for. How many there were is said in one more.
 fn readable(headers: &BorrowedHeaders) -> Vec<(String, Option<Vec<u8>>)> {
     let header = |index| {
         let header = std::panic::catch_unwind(AssertUnwindSafe(|| headers.get(index))).ok()?;
         Some((header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
     };
-    (0..headers.count()).filter_map(header).collect()
+    let mut readable: Vec<_> = (0..headers.count()).filter_map(header).collect();
+    let dropped = headers.count() - readable.len();
+    if dropped > 0 {
+        readable.push((HEADERS_DROPPED.to_owned(), Some(dropped.to_string().into_bytes())));
+    }
+    readable
 }
 
 impl Record {

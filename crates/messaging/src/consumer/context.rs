@@ -89,6 +89,20 @@ impl Shared {
         self.idle.notify_all();
     }
 
+    /// Everything before these offsets is processed or was given to nobody. Tells whether that is new.
+    pub(super) fn passed(&self, positions: impl IntoIterator<Item = (TopicPartition, i64)>) -> bool {
+        let mut state = self.state();
+        let mut news = false;
+        for (partition, position) in positions {
+            if state.owned.contains(&partition) && state.processed.get(&partition).is_none_or(|next| *next < position) {
+                state.processed.insert(partition.clone(), position);
+                state.uncommitted.insert(partition, position);
+                news = true;
+            }
+        }
+        news
+    }
+
     /// The work of `begin` was given up: nobody waits for it any more.
     pub(super) fn abandon(&self) {
         self.state().in_flight = None;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -90,6 +90,7 @@ impl<H: BatchHandler> Loop<H> {
             self.notice_rebalance();
             if self.housekept.elapsed() >= HOUSEKEEPING {
                 self.look_for_brokers();
+                self.note_passed();
                 self.ask_gate();
                 if let Some(timers) = self.timers.clone() {
                     self.run_timers(&timers);
@@ -163,6 +164,25 @@ impl<H: BatchHandler> Loop<H> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The markers of transactions, and what a transaction aborted, take offsets that are given to nobody. Whoever waits
+    /// for the end of a partition, timers or people who look at the lag, would wait for them.
+    fn note_passed(&self) {
+        let Ok(positions) = self.consumer.position() else { return };
+        let config = &self.batches.config;
+        let held: HashSet<TopicPartition> =
+            self.carried.iter().map(|record| (config.topic(&record.topic), record.partition)).collect();
+        let elements = positions.elements();
+        let passed = elements.iter().filter_map(|element| {
+            let Offset::Offset(position) = element.offset() else { return None };
+            let partition = (element.topic().to_owned(), element.partition());
+            // Between two batches this loop holds no other record that is not processed.
+            (!held.contains(&partition)).then_some((partition, position))
+        });
+        if self.shared.passed(passed) {
+            self.commit(CommitMode::Async);
         }
     }
 

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use rdkafka::Offset;
@@ -14,20 +14,23 @@ use super::run::{Loop, listed};
 use crate::{BatchHandler, HandlerError, failpoint};
 
 const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a barrier that is not reached looks whether what it waits for is still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Timers that were due at `cutoff` wait here until every answer that was in Kafka by then is processed:
 /// otherwise a consumer that comes back from an outage would take its own backlog for silence.
 pub(super) struct Barrier {
     cutoff: DateTime<Utc>,
     partitions: Vec<i32>,
-    /// Where each answer topic ended after the timers were due, and where reading began if nothing was
-    /// processed since the assignment.
+    /// Where each answer topic ended after the timers were due.
     ends: HashMap<TopicPartition, End>,
+    looked: Instant,
 }
 
 struct End {
     end: i64,
-    start: i64,
+    /// Nothing before it will be read: it was committed before the assignment, or is removed by retention.
+    first: i64,
 }
 
 impl<H: BatchHandler> Loop<H> {
@@ -36,10 +39,11 @@ impl<H: BatchHandler> Loop<H> {
         if self.barrier.is_none() {
             self.barrier = self.find_due(timers);
         }
-        if self.barrier.as_ref().is_some_and(|barrier| self.is_reached(barrier))
-            && let Some(barrier) = self.barrier.take()
-        {
+        let Some(mut barrier) = self.barrier.take() else { return };
+        if self.is_reached(&mut barrier) {
             self.fire(timers, barrier);
+        } else {
+            self.barrier = Some(barrier);
         }
     }
 
@@ -60,7 +64,7 @@ impl<H: BatchHandler> Loop<H> {
             return None;
         }
         match self.ends(&due.partitions) {
-            Ok(ends) => Some(Barrier { cutoff: due.now, partitions: due.partitions, ends }),
+            Ok(ends) => Some(Barrier { cutoff: due.now, partitions: due.partitions, ends, looked: Instant::now() }),
             Err(error) => {
                 tracing::debug!(consumer.group = self.shared.group, %error, "end offsets are unknown: timers wait");
                 None
@@ -82,18 +86,30 @@ impl<H: BatchHandler> Loop<H> {
         let mut ends = HashMap::with_capacity(owned.len());
         for partition in owned {
             let (low, end) = self.observer.fetch_watermarks(&partition.0, partition.1, BROKER_TIMEOUT)?;
-            let start = match committed.get(&partition) {
+            let first = match committed.get(&partition) {
                 // What was committed may be gone by retention; reading then goes on at the first that is left.
                 Some(Offset::Offset(committed)) => low.max(*committed),
                 _ => low,
             };
-            ends.insert(partition, End { end, start });
+            ends.insert(partition, End { end, first });
         }
         Ok(ends)
     }
 
-    fn is_reached(&self, barrier: &Barrier) -> bool {
-        barrier.ends.iter().all(|(partition, end)| self.shared.processed(partition).unwrap_or(end.start) >= end.end)
+    fn is_reached(&self, barrier: &mut Barrier) -> bool {
+        let shared = &self.shared;
+        barrier
+            .ends
+            .retain(|partition, End { end, first }| shared.processed(partition).unwrap_or_default().max(*first) < *end);
+        if !barrier.ends.is_empty() && barrier.looked.elapsed() >= LOOK_AGAIN {
+            barrier.looked = Instant::now();
+            for ((topic, partition), end) in &mut barrier.ends {
+                if let Ok((low, _)) = self.observer.fetch_watermarks(topic, *partition, BROKER_TIMEOUT) {
+                    end.first = end.first.max(low);
+                }
+            }
+        }
+        barrier.ends.is_empty()
     }
 
     /// Commit, publish, settle: the rows stay due until everything is acknowledged, so that a crash between
@@ -106,7 +122,7 @@ impl<H: BatchHandler> Loop<H> {
                 failpoint::hit("timer-before-commit", batches.group);
                 let fired = timers.fire(&barrier.partitions, barrier.cutoff).await?;
                 failpoint::hit("timer-after-commit", batches.group);
-                let publish = batches.producer.publish(&fired.messages, &cancel);
+                let publish = batches.producer.publish_passing("timer-after-acks", &fired.messages, &cancel);
                 let published = batches.while_making_progress(UNACKNOWLEDGED, publish).await;
                 if published.is_err() {
                     return Ok(());

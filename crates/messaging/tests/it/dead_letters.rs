@@ -2,6 +2,7 @@ use messaging::{Outgoing, Record};
 use rand::Rng;
 
 use crate::harness::{ANSWERS, COMMANDS, Harness, LIMIT, headers, message};
+use crate::raw;
 use testkit::wait_until;
 
 async fn letters(harness: &Harness, count: usize) -> Vec<Record> {
@@ -92,6 +93,54 @@ async fn the_largest_message_that_a_topic_takes_is_buried_whole_and_a_larger_let
     // The test's own letter topic has the broker's default size, so the letter with its cause does not fit.
     assert!(seen.contains(&(Some(65_536), Some("1048150"))), "{seen:?}");
     assert!(seen.contains(&(Some(compressible.len()), None)), "{seen:?}");
+}
+
+/// A letter is cut to what is ours: a message may bring headers with the names of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_is_too_large_for_the_headers_that_its_message_brought_is_cut_and_holds_nobody_up() {
+    let harness = Harness::new().await;
+    let member = harness.join();
+    let kafka = harness.env.kafka();
+    for (number, name) in ["dlq-note", "dlq-error", "dlq-headers-dropped"].into_iter().enumerate() {
+        // Bytes that do not compress, nearly as many as the broker takes: with its cause the letter is too large.
+        let mut noise = vec![0; 1_048_300];
+        testkit::rng().fill_bytes(&mut noise);
+        let poison = Record {
+            topic: COMMANDS.into(),
+            partition: 0,
+            offset: 0,
+            timestamp_ms: None,
+            key: Some(b"a".to_vec()),
+            payload: Some(b"no JSON".to_vec()),
+            headers: vec![(name.into(), Some(noise))],
+        };
+        messaging::admin::produce(&kafka.bootstrap_servers, &kafka.topic(COMMANDS), &[poison]).await.expect("sent");
+        harness.send(COMMANDS, &[("a", name)]).await;
+        harness.handled(number + 1).await;
+        let letter = letters(&harness, number + 1).await.pop().expect("a letter");
+        assert_eq!(letter.headers.len(), 10, "{name}: {:?}", letter.headers);
+        let headers = headers(&letter);
+        assert_eq!((headers["dlq-reason"], headers["dlq-truncated-from"]), ("missing-header", "7"), "{name}");
+        assert!(headers["dlq-error"].starts_with("missing-header"), "{name}: {headers:?}");
+        assert_eq!(letter.payload.as_deref(), Some(b"no JSON".as_slice()), "{name}");
+    }
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_says_how_many_headers_of_its_message_it_could_not_take_along() {
+    let harness = Harness::with_commands_on(1).await;
+    let kafka = harness.env.kafka();
+    let headers: [(&[u8], &[u8]); 3] = [(b"\xff\xfe", b"lost"), (b"kept", b"here"), (b"\xc3\x28", b"lost")];
+    raw::produce(&kafka.bootstrap_servers, &kafka.topic(COMMANDS), b"a", b"no JSON", &headers).await;
+    harness.send(COMMANDS, &[("a", "after")]).await;
+    let member = harness.join();
+    harness.handled(1).await;
+    let letter = letters(&harness, 1).await.pop().expect("a letter");
+    member.stop().await;
+    assert_eq!(letter.header("kept"), Some("here"));
+    assert_eq!(letter.header("dlq-headers-dropped"), Some("2"));
+    assert_eq!(letter.header("dlq-reason"), Some("missing-header"));
 }
 
 /// One consumer is one loop: while a poison is looked for, everything else waits. So the search must be short.

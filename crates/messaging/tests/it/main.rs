@@ -4,4 +4,6 @@ mod dead_letters;
 mod delivery;
 mod harness;
 mod partial_produce;
+mod raw;
 mod timers;
+mod transactions;

@@ -13,10 +13,17 @@ use crate::harness::{ANSWERS, COMMANDS, Harness, LIMIT, Script, SharedTimers, me
 
 /// One timer per owned partition, due from the start until it is settled. It notes how many messages had been
 /// handled when it fired.
-struct OneShot {
+pub struct OneShot {
     script: Arc<Script>,
-    settled: AtomicUsize,
-    fired_after: Mutex<Vec<usize>>,
+    pub settled: AtomicUsize,
+    pub fired_after: Mutex<Vec<usize>>,
+}
+
+impl OneShot {
+    pub fn of(harness: &Harness) -> Arc<Self> {
+        let script = harness.script.clone();
+        Arc::new(OneShot { script, settled: AtomicUsize::new(0), fired_after: Mutex::default() })
+    }
 }
 
 #[async_trait]
@@ -46,11 +53,7 @@ async fn a_timer_fires_only_after_the_answers_that_were_waiting_are_read() {
     harness.send(COMMANDS, &messages).await;
     // Six batches or more of a second each, while the timers are due from the start.
     harness.script.slow.store(400, Ordering::Relaxed);
-    let timers = Arc::new(OneShot {
-        script: harness.script.clone(),
-        settled: AtomicUsize::new(0),
-        fired_after: Mutex::default(),
-    });
+    let timers = OneShot::of(&harness);
     let shared: SharedTimers = timers.clone();
     let member = harness.join_with(|consumer| consumer.timers(shared));
     wait_until("the timer is settled", LIMIT, async || timers.settled.load(Ordering::Relaxed) > 0).await;
