@@ -20,6 +20,8 @@ pub struct Config {
     pub outbox: OutboxConfig,
     /// `[backlog]`
     pub backlog: BacklogConfig,
+    /// `[change_capture]`
+    pub change_capture: ChangeCaptureConfig,
 }
 
 /// `[writer]`: how orders get into the database.
@@ -75,6 +77,14 @@ pub struct BacklogConfig {
     pub max_retained_mb: u64,
 }
 
+/// `[change_capture]`: when heartbeats from the database are missed at Kafka.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeCaptureConfig {
+    pub interval_ms: u64,
+    pub stalled_after_ms: u64,
+}
+
 impl ServiceConfig for Config {
     fn common(&self) -> &Common {
         &self.common
@@ -95,6 +105,8 @@ impl ServiceConfig for Config {
             ("outbox.maintenance_interval_ms", self.outbox.maintenance_interval_ms),
             ("backlog.interval_ms", self.backlog.interval_ms),
             ("backlog.max_retained_mb", self.backlog.max_retained_mb),
+            ("change_capture.interval_ms", self.change_capture.interval_ms),
+            ("change_capture.stalled_after_ms", self.change_capture.stalled_after_ms),
         ];
         for (key, _) in positive.into_iter().filter(|(_, value)| *value == 0) {
             errors.push(format!("{key} is 0: it must be at least 1"));

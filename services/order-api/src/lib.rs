@@ -3,6 +3,7 @@
 mod apply_end;
 mod backlog;
 mod body;
+mod change_capture;
 mod config;
 mod get_order;
 mod idempotency;
@@ -30,6 +31,7 @@ pub use config::Config;
 
 use crate::apply_end::{ApplyEnd, END_TOPICS};
 use crate::backlog::Backlog;
+use crate::change_capture::ChangeCapture;
 use crate::idempotency::InFlight;
 use crate::status_feed::StatusFeed;
 use crate::writer::Writer;
@@ -109,6 +111,11 @@ pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
         watch.await;
         Ok(())
     });
+    let capture = ChangeCapture::new(config.change_capture);
+    let checked = capture.clone();
+    app.health_check("change capture", Importance::Optional, move || std::future::ready(checked.check()));
+    let watch = capture.watch(pool.clone(), app.kafka().clone(), shutdown.clone());
+    app.task("change capture", async move { Ok(watch.await?) });
     let reconcile = reconciler::run(pool.clone(), config.reconciler, shutdown.clone());
     app.task("order reconciler", async move {
         reconcile.await;
@@ -139,5 +146,6 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("ADVANCE", reconciler::ADVANCE),
     ("REEMIT", reconciler::REEMIT),
     ("MAINTAIN_OUTBOX", partitions::MAINTAIN_OUTBOX),
+    ("LOOK_AT_CHANGE_CAPTURE", change_capture::LOOK),
     ("RETAINED_BYTES", backlog::RETAINED_BYTES),
 ];

@@ -68,6 +68,21 @@ pub(crate) static STRAGGLERS: LazyLock<IntGauge> =
 pub(crate) static RETAINED_BYTES: LazyLock<IntGauge> =
     LazyLock::new(|| gauge("order_api_outbox_retained_bytes", "Bytes of log that PostgreSQL keeps for the outbox."));
 
+/// Age of the newest heartbeat that came from the database through to Kafka, as last looked at.
+pub(crate) static HEARTBEAT_AGE: LazyLock<IntGauge> = LazyLock::new(|| {
+    let help = "Age of the newest heartbeat that has come from the database through to Kafka.";
+    gauge("order_api_cdc_heartbeat_age_seconds", help)
+});
+
+/// Whether the replication slot is there and not lost.
+pub(crate) static SLOT_USABLE: LazyLock<IntGauge> =
+    LazyLock::new(|| gauge("order_api_cdc_slot_usable", "1 while the replication slot is there and not lost."));
+
+/// Whether the publication is there and covers outbox and heartbeats.
+pub(crate) static PUBLICATION_WHOLE: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge("order_api_cdc_publication_whole", "1 while the publication covers the outbox and the heartbeats.")
+});
+
 /// Partitions of the outbox.
 pub(crate) static OUTBOX_PARTITIONS: LazyLock<IntGauge> =
     LazyLock::new(|| gauge("order_api_outbox_partitions", "Daily partitions of the outbox."));

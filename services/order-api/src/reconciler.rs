@@ -78,6 +78,13 @@ struct Look {
     stragglers: i64,
 }
 
+impl Look {
+    /// Whether more may be due than one look takes: after a topic was lost, all that was in flight is.
+    fn is_full(&self, max_batch: u32) -> bool {
+        self.pending + self.parked >= i64::from(max_batch)
+    }
+}
+
 /// Looks every interval until `stop`. One replica at a time: the others find the turn taken.
 pub async fn run(pool: PgPool, config: ReconcilerConfig, stop: CancellationToken) {
     let interval = Duration::from_millis(config.interval_ms);
@@ -91,7 +98,7 @@ pub async fn run(pool: PgPool, config: ReconcilerConfig, stop: CancellationToken
         match look(&pool, &config).await {
             Ok(Some(look)) => {
                 report(&look);
-                if look.behind {
+                if look.behind || look.is_full(config.max_batch) {
                     wait = Duration::ZERO;
                 }
             }
