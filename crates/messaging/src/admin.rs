@@ -234,6 +234,63 @@ pub async fn rewind_group(bootstrap: &str, group: &str, topics: &[String]) -> Re
     .await
 }
 
+/// A group that would go on behind the end of a partition: the topic was made again, or cut off at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranded {
+    /// Full name of the group.
+    pub group: String,
+    /// Full name of the topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The group's committed offset.
+    pub committed: i64,
+    /// The offset after the partition's last message, which is below.
+    pub end: i64,
+    /// Whether the group has members: they have noticed, and read from the beginning. Only a group without members
+    /// can be rewound.
+    pub in_use: bool,
+}
+
+/// Every partition of `topics` (full names) in which a group has committed an offset behind the end. Should more arrive
+/// there than that before the group reads on, it would pass over all of it.
+///
+/// # Errors
+/// When the broker does not answer or a topic does not exist.
+pub async fn stranded_groups(bootstrap: &str, topics: &[String]) -> Result<Vec<Stranded>, AdminError> {
+    let topics = topics.to_vec();
+    blocking(bootstrap, move |bootstrap| {
+        let client = reader(&bootstrap)?;
+        let groups = client.fetch_group_list(None, TIMEOUT).map_err(failed("list groups"))?;
+        let mut ends = BTreeMap::new();
+        for topic in &topics {
+            for (partition, (_, end)) in (0..).zip(watermarks(&client, topic)?) {
+                ends.insert((topic.clone(), partition), end);
+            }
+        }
+        let mut stranded = Vec::new();
+        for group in groups.groups().iter().filter(|group| group.protocol_type() != "connect") {
+            let name = group.name().to_owned();
+            let member = member(&bootstrap, &name)?;
+            let list = all_partitions(&member, &topics)?;
+            let committed =
+                member.committed_offsets(list, TIMEOUT).map_err(failed(format!("read offsets of {name}")))?;
+            for ((topic, partition), offset) in committed.to_topic_map() {
+                let (Offset::Offset(committed), Some(end)) = (offset, ends.get(&(topic.clone(), partition))) else {
+                    continue;
+                };
+                if committed > *end {
+                    let (group, end, in_use) = (name.clone(), *end, !group.members().is_empty());
+                    stranded.push(Stranded { group, topic, partition, committed, end, in_use });
+                }
+            }
+        }
+        stranded.sort_by(|a, b| (&a.group, &a.topic, a.partition).cmp(&(&b.group, &b.topic, b.partition)));
+        Ok(stranded)
+    })
+    .await
+}
+
 async fn blocking<T: Send + 'static>(
     bootstrap: &str,
     request: impl FnOnce(String) -> Result<T, AdminError> + Send + 'static,

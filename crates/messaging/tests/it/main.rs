@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod delivery;
+mod groups;
 mod harness;
 mod partial_produce;
 mod raw;
