@@ -9,7 +9,7 @@ use serde::Serialize;
 use stack::provision::connector::Status;
 use stack::provision::{Names, OutboxConnector, slot};
 use stack::servers::Endpoints;
-use stack::supervisor::state::{Phase, State};
+use stack::supervisor::state::Phase;
 use stack::supervisor::{Lock, SERVICES};
 use stack::user::User;
 use stack::{Repository, fetch, ports, servers};
@@ -212,38 +212,28 @@ async fn stack(context: &Context) -> Vec<Check> {
         check(component.label(), verdict, format!("{}{detail}", component.state.as_str()))
     };
     let mut checks: Vec<Check> = state.components.iter().map(component).collect();
-    if let Some(endpoints) = endpoints(&state) {
+    if let Some(endpoints) = supervisor::endpoints(&state) {
         checks.push(replication_slot(&endpoints).await);
         checks.push(connector(&endpoints).await);
     }
     checks
 }
 
-fn endpoints(state: &State) -> Option<Endpoints> {
-    let port = |name: &str| {
-        let url = &state.components.iter().find(|component| component.name == name)?.url;
-        url.rsplit(':').next()?.parse().ok()
-    };
-    Some(Endpoints {
-        ports: ports::Ports { postgres: port("postgres")?, kafka: port("kafka")?, connect: port("connect")? },
-    })
-}
-
 async fn replication_slot(endpoints: &Endpoints) -> Check {
     const NAME: &str = "replication slot";
     match slot::find(endpoints, &Names::default()).await {
-        Ok(Some(slot)) if slot.lost => {
-            check(NAME, Verdict::Bad, "lost: PostgreSQL dropped log that was not read; see slot `orders_outbox`")
-        }
+        Ok(Some(slot)) if slot.lost => check(
+            NAME,
+            Verdict::Bad,
+            "lost: PostgreSQL dropped log that was not read; `symphony repair slot` replaces it",
+        ),
         Ok(Some(slot)) if !slot.active => check(NAME, Verdict::Bad, "nobody reads from it"),
         Ok(Some(slot)) => {
             check(NAME, Verdict::Ok, format!("read up to {}", slot.confirmed.as_deref().unwrap_or("an unknown place")))
         }
-        Ok(None) => check(
-            NAME,
-            Verdict::Bad,
-            "gone: `symphony down` and `symphony up` make a new one; order-api publishes open orders again",
-        ),
+        Ok(None) => {
+            check(NAME, Verdict::Bad, "gone: `symphony repair slot` makes a new one and publishes open orders again")
+        }
         Err(error) => check(NAME, Verdict::Bad, error.chain()),
     }
 }

@@ -9,6 +9,7 @@ mod kill;
 pub mod load;
 mod logs;
 pub mod order;
+mod repair;
 mod restart;
 pub mod sagas;
 mod scale;
@@ -47,6 +48,8 @@ pub enum Command {
     Scale(scale::Args),
     /// Check that this machine has what a stack needs
     Doctor(doctor::Args),
+    /// Say what is wrong between the outbox and its readers, and mend it
+    Repair(repair::Args),
     /// Place one order
     Order(order::Args),
     /// Place many orders and wait for their ends
@@ -78,6 +81,7 @@ impl Command {
             Self::Kill(args) => kill::run(args, context).await,
             Self::Scale(args) => scale::run(args, context).await,
             Self::Doctor(args) => doctor::run(args, context).await,
+            Self::Repair(args) => repair::run(args, context).await,
             Self::Order(args) => order::run(args, &api, context.json).await,
             Self::Load(args) => load::run(args, &api, context.json).await,
             Self::Sagas(args) => sagas::run(args, &api, context.json).await,

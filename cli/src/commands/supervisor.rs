@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use stack::DataDir;
+use stack::ports::Ports;
+use stack::servers::Endpoints;
 use stack::supervisor::Lock;
 use stack::supervisor::control::{Client, Request};
 use stack::supervisor::state::State;
@@ -48,4 +50,13 @@ pub(super) async fn ask_running(data: &DataDir) -> anyhow::Result<Option<State>>
         Ok(answer) => Ok(Some(answer?)),
         Err(_) => Err(anyhow!("the supervisor has not answered for {} s", SILENCE.as_secs())),
     }
+}
+
+/// Where the servers of a stack are reached; `None` before they have ports.
+pub(super) fn endpoints(state: &State) -> Option<Endpoints> {
+    let port = |name: &str| {
+        let url = &state.components.iter().find(|component| component.name == name)?.url;
+        url.rsplit(':').next()?.parse().ok()
+    };
+    Some(Endpoints { ports: Ports { postgres: port("postgres")?, kafka: port("kafka")?, connect: port("connect")? } })
 }

@@ -64,9 +64,14 @@ pub enum Error {
         #[source]
         source: sqlx::migrate::MigrateError,
     },
-    /// Topics could not be made.
-    #[error("creating the topics")]
-    Topics(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The broker did not answer or refused.
+    #[error("{doing}")]
+    Kafka {
+        /// What was being done.
+        doing: &'static str,
+        #[source]
+        source: Box<messaging::admin::AdminError>,
+    },
     /// Kafka Connect could not be reached.
     #[error("{doing}")]
     ConnectUnreachable {

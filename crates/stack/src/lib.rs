@@ -4,6 +4,7 @@
 //! - [`fetch`] brings the servers' files into a cache, once.
 //! - [`servers`] starts and stops the three servers; tests use it without the supervisor.
 //! - [`provision`] makes databases, topics, publication, slot and connector, under any names.
+//! - [`repair`] says what is wrong between the outbox and its readers, and mends it.
 //! - [`supervisor`] runs everything for `symphony up` and answers the other commands.
 //!
 //! Every child dies with the process that started it, see [`spawn`].
@@ -16,6 +17,7 @@ pub mod log;
 pub mod ports;
 pub mod process;
 pub mod provision;
+pub mod repair;
 pub mod servers;
 pub mod spawn;
 pub mod supervisor;

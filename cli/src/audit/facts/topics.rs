@@ -17,6 +17,8 @@ const TRUNCATED: &str = "dlq-truncated-from";
 /// The header of a record that an injected fault has changed; `service_kit::chaos::HEADER`.
 const CORRUPTED: &str = "chaos-fault";
 
+const LOST_TOPICS: &str = "SELECT topic FROM lost_topics";
+
 /// Where a message lies: topic, partition, offset.
 pub(in crate::audit) type Place = (String, i32, i64);
 
@@ -89,6 +91,8 @@ pub(in crate::audit) struct Topics {
     /// What each consumer group has behind it, by group, topic and partition; all without prefix. Only read when a
     /// foreign message makes it matter.
     pub(in crate::audit) committed: HashMap<(String, String, i32), i64>,
+    /// Topics that were lost and made again: not everything that was sent to them is there.
+    pub(in crate::audit) lost: HashSet<String>,
     /// Places that a dead letter names as its origin, with the groups that gave it up.
     buried: HashMap<Place, BTreeSet<String>>,
 }
@@ -99,7 +103,9 @@ impl Topics {
     pub(in crate::audit) async fn read(target: &Target) -> anyhow::Result<Self> {
         let existing: HashSet<String> =
             admin::list_topics(&target.kafka).await.context("listing topics")?.into_keys().collect();
-        let mut topics = Self::default();
+        let mut db = super::snapshot(target, "orders").await?;
+        let lost: Vec<String> = sqlx::query_scalar(LOST_TOPICS).fetch_all(&mut db).await?;
+        let mut topics = Self { lost: lost.into_iter().collect(), ..Self::default() };
         for topic in ALL {
             let name = format!("{}{}", target.topic_prefix, topic.name);
             for record in read(target, &name, topic.name).await? {
@@ -174,11 +180,11 @@ impl Topics {
         self.on(topic).iter().filter(move |message| !is_dead(message))
     }
 
-    /// Whether retention has removed nothing from `topic`, or from its `partition` alone.
+    /// Whether retention has removed nothing from `topic`, or from its `partition` alone, and it was never lost.
     pub(in crate::audit) fn is_whole(&self, topic: Topic, partition: Option<i32>) -> bool {
         let of_topic = self.extents.iter().filter(|((name, _), _)| *name == topic.name);
         let mut asked = of_topic.filter(|((_, number), _)| partition.is_none_or(|partition| partition == *number));
-        asked.all(|(_, extent)| extent.low == 0)
+        !self.lost.contains(topic.name) && asked.all(|(_, extent)| extent.low == 0)
     }
 
     /// The extent of the partition that `place` is in, if there is such a partition.

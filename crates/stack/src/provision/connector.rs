@@ -79,13 +79,44 @@ impl OutboxConnector {
     pub async fn apply(&self, forget_offsets: bool) -> Result<(), Error> {
         if forget_offsets {
             self.stop().await?;
-            self.request(Method::DELETE, "/offsets", None).await?;
+            self.forget_offsets().await?;
         }
         self.request(Method::PUT, "/config", Some(json!(self.config))).await?;
         if forget_offsets {
-            self.request(Method::PUT, "/resume", None).await?;
+            self.resume().await?;
         }
         Ok(())
+    }
+
+    /// Makes Connect forget how far the connector has read; it must be stopped.
+    pub async fn forget_offsets(&self) -> Result<(), Error> {
+        self.request(Method::DELETE, "/offsets", None).await
+    }
+
+    /// Lets it go on after [`Self::stop`], or after somebody has paused it.
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.request(Method::PUT, "/resume", None).await
+    }
+
+    /// The settings whose values in Connect differ from the definition's; none when Connect does not know it.
+    pub async fn drift(&self) -> Result<Vec<String>, Error> {
+        let answer = self.send(Method::GET, "/config", None).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(Vec::new());
+        }
+        if !answer.status().is_success() {
+            return Err(self.error("reading its settings", answer.status().to_string()));
+        }
+        let set: BTreeMap<String, String> =
+            answer.json().await.map_err(|source| self.unreachable("/config", source))?;
+        Ok(self.differing(&set))
+    }
+
+    fn differing(&self, set: &BTreeMap<String, String>) -> Vec<String> {
+        // Connect adds the name.
+        let known =
+            self.config.keys().chain(set.keys().filter(|key| *key != "name" && !self.config.contains_key(*key)));
+        known.filter(|key| self.config.get(*key) != set.get(*key)).cloned().collect()
     }
 
     /// Waits until connector and task run. One that failed is restarted: the reason may have been a dependency
@@ -143,8 +174,8 @@ impl OutboxConnector {
         self.request(Method::DELETE, "", None).await
     }
 
-    /// Makes it known to Connect and at rest, without a task.
-    async fn stop(&self) -> Result<(), Error> {
+    /// Makes it known to Connect and at rest, without a task. It stays so until [`Self::resume`].
+    pub async fn stop(&self) -> Result<(), Error> {
         if self.status().await? == Status::Absent {
             let body = json!({"name": self.name, "config": self.config, "initial_state": "STOPPED"});
             let answer = self.http.post(format!("{}/connectors", self.base)).json(&body).send().await;
@@ -253,6 +284,20 @@ mod tests {
         assert_eq!(filled.name, "t1_orders-outbox");
         assert_eq!(open.len(), 1, "{open:?}");
         assert_eq!(open[0].1, "t1_${routedByValue}");
+    }
+
+    #[test]
+    fn a_setting_that_is_changed_missing_or_too_much_is_a_drift() {
+        let endpoints = Endpoints { ports: Ports::DEFAULT };
+        let repository = Repository::find().unwrap();
+        let connector = OutboxConnector::load(&repository, &endpoints, &Names::default()).unwrap();
+        let mut set = connector.config.clone();
+        set.insert("name".into(), "orders-outbox".into());
+        assert_eq!(connector.differing(&set), Vec::<String>::new());
+        set.insert("slot.name".into(), "another".into());
+        set.remove("poll.interval.ms");
+        set.insert("snapshot.mode.custom".into(), "x".into());
+        assert_eq!(connector.differing(&set), ["poll.interval.ms", "slot.name", "snapshot.mode.custom"]);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 pub mod connector;
 pub mod databases;
+pub mod publication;
+pub mod refill;
 pub mod slot;
 pub mod topics;
 
@@ -40,8 +42,13 @@ impl Names {
         }
     }
 
+    /// The name of one of our databases, named without prefix.
+    pub fn database(&self, name: &str) -> String {
+        format!("{}{name}", self.database_prefix)
+    }
+
     /// The database of the orders, which is the one that Debezium decodes.
     pub fn orders_database(&self) -> String {
-        format!("{}orders", self.database_prefix)
+        self.database("orders")
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use sqlx::Row;
 
-use super::Names;
 use super::databases::superuser;
+use super::{Names, publication};
 use crate::Error;
 use crate::servers::Endpoints;
 
@@ -18,7 +18,7 @@ const FIND: &str = "SELECT database, active, wal_status, confirmed_flush_lsn::te
        FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS keep \
     FROM pg_replication_slots WHERE slot_name = $1";
 const CREATE: &str = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')";
-const PUBLICATION: &str = "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = 'orders_outbox')";
+const DROP: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
 /// Only a running connector writes heartbeats, and only order-api the outbox.
 const READ_BEFORE: &str = "SELECT (SELECT to_char(max(at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM cdc_heartbeat) \
     AS heartbeat, EXISTS (SELECT FROM order_outbox) AS orders";
@@ -60,13 +60,6 @@ pub async fn find(endpoints: &Endpoints, names: &Names) -> Result<Option<Slot>, 
     .map_err(doing())
 }
 
-/// Whether there is the publication that the slot is read with.
-pub async fn publication_exists(endpoints: &Endpoints, names: &Names) -> Result<bool, Error> {
-    let doing = || Error::database("looking up publication orders_outbox");
-    let mut connection = superuser(endpoints, &names.orders_database()).await?;
-    sqlx::query_scalar(PUBLICATION).fetch_one(&mut connection).await.map_err(doing())
-}
-
 /// What tells that a slot which is not there was there before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadBefore {
@@ -100,20 +93,45 @@ pub async fn ensure(endpoints: &Endpoints, names: &Names) -> Result<bool, Error>
         }
         if slot.lost {
             return Err(Error::Other(format!(
-                "replication slot {} is lost: PostgreSQL dropped log that was not read. Stop order-api, drop the slot \
-                 with pg_drop_replication_slot, and start again; order-api then publishes the open orders once more",
-                names.slot
+                "replication slot {} is lost: PostgreSQL dropped log that was not read. Drop it (in database {database}: \
+                 SELECT pg_drop_replication_slot('{}')) and start again; order-api then publishes the open orders once \
+                 more",
+                names.slot, names.slot
             )));
         }
         return Ok(false);
     }
+    if !publication::is_whole(endpoints, names).await? {
+        return Err(Error::Other(format!(
+            "database {database} has no publication orders_outbox, or one that lacks something: {}",
+            publication::SQL
+        )));
+    }
     let doing = || Error::database(format!("creating replication slot {}", names.slot));
     let mut connection = superuser(endpoints, &database).await?;
-    if !sqlx::query_scalar::<_, bool>(PUBLICATION).fetch_one(&mut connection).await.map_err(doing())? {
-        return Err(Error::Other(format!("database {database} has no publication orders_outbox: it is not migrated")));
-    }
     sqlx::query(CREATE).bind(&names.slot).execute(&mut connection).await.map_err(doing())?;
     Ok(true)
+}
+
+/// Drops the slot; nobody may read from it. A slot that is not there is no error.
+pub async fn drop(endpoints: &Endpoints, names: &Names) -> Result<(), Error> {
+    let doing = Error::database(format!("dropping replication slot {}", names.slot));
+    let mut connection = superuser(endpoints, &names.orders_database()).await?;
+    sqlx::query(DROP).bind(&names.slot).execute(&mut connection).await.map_err(doing)?;
+    Ok(())
+}
+
+/// Waits until nobody reads from the slot, if it is there.
+pub async fn until_idle(endpoints: &Endpoints, names: &Names, limit: Duration) -> Result<(), Error> {
+    let idle = async {
+        while find(endpoints, names).await?.is_some_and(|slot| slot.active) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    };
+    let still =
+        || Error::Other(format!("replication slot {} is read for longer than {} s", names.slot, limit.as_secs()));
+    tokio::time::timeout(limit, idle).await.unwrap_or_else(|_| Err(still()))
 }
 
 /// Waits until Debezium reads from the slot. Connect's word is no proof: after a restart it repeats old ones.

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use messaging::admin::{TopicSpec, create_topics, list_topics};
+use messaging::admin::{AdminError, TopicSpec, create_topics, list_topics};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
+use super::Names;
+use super::databases::superuser;
 use crate::Error;
 use crate::layout::Repository;
 use crate::servers::Endpoints;
+
+const NOTE_LOST: &str = "INSERT INTO lost_topics (topic) SELECT UNNEST($1::text[]) \
+    ON CONFLICT (topic) DO UPDATE SET made_at = now()";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,17 +50,39 @@ enum Value {
     Text(String),
 }
 
-/// Makes the topics that are missing; those that exist stay as they are.
-pub async fn ensure(endpoints: &Endpoints, repository: &Repository, prefix: &str) -> Result<(), Error> {
-    let topics = declared(&repository.topics(), prefix)?;
-    create_topics(&endpoints.kafka(), &topics).await.map_err(|error| Error::Topics(Box::new(error)))
+/// What the broker does not have as it is declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lacking {
+    /// Topics that are not there.
+    pub missing: Vec<TopicSpec>,
+    /// Topics with another number of partitions, which they have.
+    pub repartitioned: Vec<(TopicSpec, usize)>,
 }
 
-/// Those of `names` that the broker does not have.
+/// Makes the topics that are missing, and returns them; those that exist stay as they are.
+pub async fn ensure(endpoints: &Endpoints, repository: &Repository, prefix: &str) -> Result<Vec<TopicSpec>, Error> {
+    let missing = lacking(endpoints, &declared(&repository.topics(), prefix)?).await?.missing;
+    create(endpoints, &missing).await?;
+    Ok(missing)
+}
+
+async fn create(endpoints: &Endpoints, topics: &[TopicSpec]) -> Result<(), Error> {
+    create_topics(&endpoints.kafka(), topics).await.map_err(failed("creating the topics"))
+}
+
+/// The topics in which Connect keeps its state. It makes them itself, but only when it starts.
+pub fn of_connect() -> Vec<TopicSpec> {
+    let compacted = || BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    ["connect.configs", "connect.offsets", "connect.status"]
+        .map(|name| TopicSpec { name: name.to_owned(), partitions: 1, replication: 1, config: compacted() })
+        .to_vec()
+}
+
+/// What the broker lacks of `topics`.
 ///
 /// # Errors
 /// When no broker answers.
-pub async fn missing(endpoints: &Endpoints, names: &[String]) -> Result<Vec<String>, Error> {
+pub async fn lacking(endpoints: &Endpoints, topics: &[TopicSpec]) -> Result<Lacking, Error> {
     // A full client would try, and log, for long.
     let port = endpoints.ports.kafka;
     drop(
@@ -63,8 +90,36 @@ pub async fn missing(endpoints: &Endpoints, names: &[String]) -> Result<Vec<Stri
             .await
             .map_err(Error::io(format!("connecting to port {port}")))?,
     );
-    let there = list_topics(&endpoints.kafka()).await.map_err(|error| Error::Topics(Box::new(error)))?;
-    Ok(names.iter().filter(|name| !there.contains_key(*name)).cloned().collect())
+    let there = list_topics(&endpoints.kafka()).await.map_err(failed("listing the topics"))?;
+    let mut lacking = Lacking::default();
+    for topic in topics {
+        match there.get(&topic.name) {
+            None => lacking.missing.push(topic.clone()),
+            Some(partitions) if i32::try_from(*partitions) == Ok(topic.partitions) => {}
+            Some(partitions) => lacking.repartitioned.push((topic.clone(), *partitions)),
+        }
+    }
+    Ok(lacking)
+}
+
+/// Makes topics again that were lost with all that was on them. Their readers begin at the start, since the broker has
+/// forgotten how far they were. What was lost has to be published again, see [`super::refill`].
+pub async fn make_again(endpoints: &Endpoints, names: &Names, topics: &[TopicSpec]) -> Result<(), Error> {
+    note_lost(endpoints, names, topics).await?;
+    create(endpoints, topics).await
+}
+
+/// Writes down that what was on `topics` is lost: from then on nobody expects of them everything that was ever sent.
+pub async fn note_lost(endpoints: &Endpoints, names: &Names, topics: &[TopicSpec]) -> Result<(), Error> {
+    let doing = || Error::database("writing down which topics were lost");
+    let lost: Vec<&str> = topics.iter().filter_map(|topic| topic.name.strip_prefix(&names.topic_prefix)).collect();
+    let mut connection = superuser(endpoints, &names.orders_database()).await?;
+    sqlx::query(NOTE_LOST).bind(lost).execute(&mut connection).await.map(|_| ()).map_err(doing())
+}
+
+/// For `map_err`.
+pub(crate) fn failed(doing: &'static str) -> impl FnOnce(AdminError) -> Error {
+    move |source| Error::Kafka { doing, source: Box::new(source) }
 }
 
 /// All topics that the file declares, with `prefix` before their names, for a single broker.

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use messaging::admin::TopicSpec;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -23,6 +24,7 @@ use super::state::Kind;
 use crate::layout::create_dir;
 use crate::ports::Ports;
 use crate::provision::{Names, OutboxConnector, databases, slot, topics};
+use crate::repair::{self, Part, Target};
 use crate::servers::{Endpoints, Servers};
 use crate::{DataDir, Error, fetch};
 
@@ -73,13 +75,31 @@ pub(super) async fn boot(inner: &Arc<Inner>) -> Result<(), Error> {
     };
     let streaming = async {
         ready(inner, "kafka").await?;
-        step(inner, "topics declared", topics::ensure(endpoints, repository, "")).await?;
+        let made = step(inner, "topics declared", topics::ensure(endpoints, repository, "")).await?;
         both.wait().await;
+        let lost = note_lost(around, &made).await?;
         ready(inner, "connect").await?;
-        step(inner, "outbox connector runs", connector(inner, around)).await
+        step(inner, "outbox connector runs", connector(inner, around)).await?;
+        Ok(lost)
     };
-    tokio::try_join!(database, streaming)?;
+    let ((), lost) = tokio::try_join!(database, streaming)?;
+    if lost {
+        let target = Target { endpoints: endpoints.clone(), repository: repository.clone(), names: Names::default() };
+        repair::mend(&target, Part::Orders, &mut |line| report.say(line)).await?;
+    }
     Ok(())
+}
+
+/// Whether topics that had to be made were there in an earlier run. Then that is written down and said.
+async fn note_lost(around: &Surroundings, made: &[TopicSpec]) -> Result<bool, Error> {
+    let names = Names::default();
+    if made.is_empty() || slot::read_before(&around.endpoints, &names).await?.is_none() {
+        return Ok(false);
+    }
+    topics::note_lost(&around.endpoints, &names, made).await?;
+    let list: Vec<&str> = made.iter().map(|topic| topic.name.as_str()).collect();
+    around.report.say(&format!("topics of the earlier runs were gone and are made again: {}", list.join(", ")));
+    Ok(true)
 }
 
 fn say_replaced_ports(inner: &Inner, ports: Ports) {

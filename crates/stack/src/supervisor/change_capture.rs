@@ -1,6 +1,9 @@
 //! Watches the outbox connector and what it depends on: Connect leaves a failed task dead, forgets a connector when its
 //! topics are lost, and says RUNNING of one that moves nothing; a slot, a publication or a topic may be gone.
 //!
+//! What it can put right without hiding a loss, it does, and says so: a task, a connector, its settings, a topic. The
+//! rest waits for `symphony repair`, which every alarm names.
+//!
 //! A missing slot is never made in the middle of a run. Debezium 3.7 does not make one either as long as Connect has
 //! offsets: its task fails, since the log at its offset is no longer available. Without offsets it would make one and
 //! say nothing, so a connector that Connect has forgotten is not made again without a slot. The next `up` makes the slot
@@ -11,16 +14,21 @@ pub(super) mod alarms;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use messaging::admin::TopicSpec;
+
 use self::alarms::Alarms;
 use super::service::Surroundings;
 use super::state::Board;
 use crate::Error;
 use crate::provision::connector::Status;
 use crate::provision::slot::{self, Slot};
-use crate::provision::{Names, OutboxConnector, topics};
+use crate::provision::{Names, OutboxConnector, publication, topics};
+use crate::repair::{self, Part, Target};
 
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Topics are looked at once in so many looks: asking for them takes a client of its own.
+/// Topics and the connector's settings are looked at once in so many looks: asking for topics takes a client of its own.
+/// So a topic that is missing twice is missing for longer than clients need to notice (10 s); until then they would go
+/// on in a new one where they stopped in the old one.
 const LOOKS_FOR_TOPICS: u32 = 3;
 /// Debezium writes a heartbeat through the whole path every 10 seconds: a slot that confirms nothing for so long
 /// is stuck, whatever the status says.
@@ -39,37 +47,47 @@ const PUBLICATION_MISSING: &str = "publication-missing";
 const TOPICS_MISSING: &str = "topics-missing";
 const CONNECTOR_FAILED: &str = "connector-failed";
 const CONNECTOR_STUCK: &str = "connector-stuck";
+const CONNECTOR_PAUSED: &str = "connector-paused";
+const CDC_STALLED: &str = "cdc-stalled";
+/// The dependency of order-api that measures the age of the last heartbeat.
+const CHANGE_CAPTURE: &str = "change capture";
 
 struct Watch<'a> {
     around: &'a Surroundings,
     alarms: Alarms,
     connector: OutboxConnector,
     names: Names,
-    topics: Vec<String>,
+    topics: Vec<TopicSpec>,
+    /// Those that were missing at the last look.
+    missing: Vec<TopicSpec>,
+    http: reqwest::Client,
     /// Bytes of log that the slot may hold back.
     lag_limit: u64,
     looks: u32,
     confirmed: Option<String>,
     moved: Instant,
-    /// Whether Connect did not know the connector at the last look.
-    absent: bool,
+    /// What Connect said of the connector at the last look.
+    status: Option<Status>,
 }
 
 /// Looks after the connector until it is dropped.
 pub(super) async fn watch(around: &Surroundings, board: &Arc<Board>) -> Result<(), Error> {
     let names = Names::default();
-    let declared = topics::declared(&around.repository.topics(), &names.topic_prefix)?;
+    let mut expected = topics::declared(&around.repository.topics(), &names.topic_prefix)?;
+    expected.extend(topics::of_connect());
     let mut watch = Watch {
         around,
         alarms: Alarms::new(&around.report, board),
         connector: OutboxConnector::load(&around.repository, &around.endpoints, &names)?,
         names,
-        topics: declared.into_iter().map(|topic| topic.name).collect(),
+        topics: expected,
+        missing: Vec::new(),
+        http: reqwest::Client::new(),
         lag_limit: lag_limit()?,
         looks: 0,
         confirmed: None,
         moved: Instant::now(),
-        absent: false,
+        status: None,
     };
     loop {
         tokio::time::sleep(INTERVAL).await;
@@ -97,53 +115,100 @@ fn parse_lag_limit(megabytes: Option<&str>) -> Result<u64, Error> {
 impl Watch<'_> {
     /// One look. A server that is down is its keeper's business: what it would have told stays as it was.
     async fn look(&mut self) {
-        if self.looks.is_multiple_of(LOOKS_FOR_TOPICS) {
+        let thorough = self.looks.is_multiple_of(LOOKS_FOR_TOPICS);
+        self.looks = self.looks.wrapping_add(1);
+        if thorough {
             self.look_at_topics().await;
         }
-        self.looks = self.looks.wrapping_add(1);
         let looked = async {
             let slot = self.look_at_database().await?;
-            self.look_at_connector(slot).await
+            self.look_at_connector(slot, thorough).await
         };
         if looked.await.is_err() {
             // The clock starts when it is back.
             self.moved = Instant::now();
         }
+        self.look_at_heartbeat().await;
     }
 
-    async fn look_at_topics(&self) {
-        if let Ok(missing) = topics::missing(&self.around.endpoints, &self.topics).await {
-            let reason = (!missing.is_empty()).then(|| {
-                format!(
-                    "{} not on the broker: what was on them is lost, and what belongs there waits. `symphony down` and \
-                     `symphony up` make them; order-api publishes open orders again",
-                    missing.join(", ")
-                )
-            });
-            self.alarms.set(TOPICS_MISSING, reason);
+    async fn look_at_topics(&mut self) {
+        let Ok(lacking) = topics::lacking(&self.around.endpoints, &self.topics).await else { return };
+        let was_missing = std::mem::replace(&mut self.missing, lacking.missing);
+        let names: Vec<&str> = self.missing.iter().map(|topic| topic.name.as_str()).collect();
+        let reason = (!names.is_empty()).then(|| {
+            format!(
+                "{} not on the broker: what was on them is lost, and what belongs there waits. They are made again within \
+                 {} s, and open orders published again; `symphony repair topics` does so now",
+                names.join(", "),
+                INTERVAL.as_secs() * u64::from(LOOKS_FOR_TOPICS)
+            )
+        });
+        self.alarms.set(TOPICS_MISSING, reason);
+        if self.missing.iter().any(|topic| was_missing.contains(topic)) {
+            self.mend_topics();
         }
+    }
+
+    /// Beside the looks: it may take long to find all orders that need it.
+    fn mend_topics(&mut self) {
+        // Looked at anew before it is mended again.
+        self.missing.clear();
+        let target = Target {
+            endpoints: self.around.endpoints.clone(),
+            repository: self.around.repository.clone(),
+            names: self.names.clone(),
+        };
+        let report = self.around.report.clone();
+        tokio::spawn(async move {
+            let mended = repair::mend(&target, Part::Topics, &mut |line| report.say(line)).await;
+            if let Err(error) = mended {
+                report.say(&format!("topics were not made again: {}", error.chain()));
+            }
+        });
+    }
+
+    /// A connector that runs is no proof: order-api measures what comes out at the other end.
+    async fn look_at_heartbeat(&self) {
+        let state = self.alarms.state();
+        let Some(order_api) = state.components.iter().find(|found| found.name == "order-api") else { return };
+        let request = self.http.get(format!("{}/readyz?verbose", order_api.url)).timeout(Duration::from_secs(2));
+        // While it does not answer, nobody knows.
+        let Ok(answer) = request.send().await else { return };
+        let Ok(report) = answer.json::<serde_json::Value>().await else { return };
+        let mut dependencies = report["dependencies"].as_array().into_iter().flatten();
+        let Some(found) = dependencies.find(|found| found["name"] == CHANGE_CAPTURE) else { return };
+        let stalled = (found["state"] == "down").then(|| {
+            format!(
+                "{}. `symphony repair` says what is wrong",
+                found["detail"].as_str().unwrap_or("it says nothing more")
+            )
+        });
+        self.alarms.set(CDC_STALLED, stalled);
     }
 
     async fn look_at_database(&self) -> Result<Option<Slot>, Error> {
         let slot = slot::find(&self.around.endpoints, &self.names).await?;
         let gone = slot.is_none().then(|| {
-            "nothing of the outbox is published. `symphony down` and `symphony up` make a new slot; order-api publishes \
-             open orders again, 2 minutes after they were placed"
+            "nothing of the outbox is published. `symphony repair slot` makes a new one and publishes open orders again"
                 .to_owned()
         });
         self.alarms.set(SLOT_GONE, gone);
         let lost = slot.as_ref().is_some_and(|slot| slot.lost).then(|| {
-            "PostgreSQL dropped log that was not read. Stop order-api, drop the slot, then `symphony down` and \
-             `symphony up`; order-api publishes open orders again"
-                .to_owned()
+            format!(
+                "PostgreSQL dropped log that was not read, nothing of the outbox is published. `symphony repair slot` \
+                 replaces it and publishes open orders again (by hand: SELECT pg_drop_replication_slot('{}') in database \
+                 {}, then `symphony down` and `symphony up`)",
+                self.names.slot,
+                self.names.orders_database()
+            )
         });
         self.alarms.set(SLOT_LOST, lost);
         self.alarms.set(SLOT_LAG, slot.as_ref().and_then(|slot| self.lag(slot)));
 
-        let published = slot::publication_exists(&self.around.endpoints, &self.names).await?;
-        let missing = (!published).then(|| {
+        let whole = publication::is_whole(&self.around.endpoints, &self.names).await?;
+        let missing = (!whole).then(|| {
             "PostgreSQL passes over what is written to the outbox meanwhile, and the connector goes on as if nothing were. \
-             Make the publication orders_outbox again as in migrations/orders/0002_publication.sql; order-api publishes \
+             `symphony repair publication` makes orders_outbox as in migrations/orders/0002_publication.sql and publishes \
              open orders again"
                 .to_owned()
         });
@@ -157,17 +222,28 @@ impl Watch<'_> {
         let limit = if raised { self.lag_limit / 4 * 3 } else { self.lag_limit };
         (slot.retained_bytes > limit).then(|| {
             format!(
-                "{} MB of log wait to be read: at {} MB the slot is lost. Orders are taken and not published",
+                "{} MB of log wait to be read: at {} MB the slot is lost. Orders are taken and not published. Is Connect \
+                 up (`symphony status`), does the connector run (`symphony repair`)?",
                 slot.retained_bytes >> 20,
                 slot.keep_bytes.map_or_else(|| "no number of".into(), |keep| (keep >> 20).to_string()),
             )
         })
     }
 
-    async fn look_at_connector(&mut self, slot: Option<Slot>) -> Result<(), Error> {
+    async fn look_at_connector(&mut self, slot: Option<Slot>, thorough: bool) -> Result<(), Error> {
         let slot = slot.filter(|slot| !slot.lost);
         let status = self.connector.status().await?;
-        let was_absent = std::mem::replace(&mut self.absent, status == Status::Absent);
+        let before = self.status.replace(status.clone());
+        if thorough {
+            self.look_at_settings().await?;
+        }
+        let is_paused =
+            |status: &Status| matches!(status, Status::Other(word) if word == "PAUSED" || word == "STOPPED");
+        // Twice: it is stopped for a moment while the slot is replaced.
+        let paused = is_paused(&status) && before.as_ref() == Some(&status);
+        let reason = "somebody has paused the connector: orders are taken and not published. `symphony repair connector` \
+                      lets it go on";
+        self.alarms.set(CONNECTOR_PAUSED, paused.then(|| reason.to_owned()));
         match status {
             Status::Failed { reason } => {
                 self.alarms.set(CONNECTOR_FAILED, Some(format!("{reason}; it is restarted until it runs")));
@@ -177,7 +253,7 @@ impl Watch<'_> {
             }
             // A worker that has just started has not read its topics yet. Without a slot it waits for one: with its
             // topics the offsets are lost, and Debezium would make a slot and say nothing of what is between.
-            Status::Absent if was_absent && slot.is_some() => {
+            Status::Absent if before == Some(Status::Absent) && slot.is_some() => {
                 self.around.report.say("Connect lost the outbox connector, it is made again");
                 self.connector.apply(false).await?;
             }
@@ -190,6 +266,19 @@ impl Watch<'_> {
             Some(slot) => self.judge(slot).await,
             None => Ok(()),
         }
+    }
+
+    /// Settings that somebody has changed are set back: the file in the repository is what counts.
+    async fn look_at_settings(&self) -> Result<(), Error> {
+        let drift = self.connector.drift().await?;
+        if !drift.is_empty() {
+            let names = drift.join(", ");
+            self.around
+                .report
+                .say(&format!("the outbox connector is set otherwise than declared, it is set back: {names}"));
+            self.connector.apply(false).await?;
+        }
+        Ok(())
     }
 
     async fn judge(&mut self, slot: Slot) -> Result<(), Error> {

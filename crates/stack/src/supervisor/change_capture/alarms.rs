@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::Utc;
 
 use super::super::Report;
-use super::super::state::{Alarm, Board};
+use super::super::state::{Alarm, Board, State};
 
 /// The alarms of a stack.
 pub(in super::super) struct Alarms {
@@ -24,7 +24,13 @@ impl Alarms {
         self.board.snapshot().alarms.iter().any(|alarm| alarm.name == name)
     }
 
-    /// Raises `name` for the reason given, or ends it without one. What is so already is not said again.
+    /// The state of the stack.
+    pub(super) fn state(&self) -> State {
+        self.board.snapshot()
+    }
+
+    /// Raises `name` for the reason given, or ends it without one. What is so already is not said again, but shown as it
+    /// is now.
     pub(in super::super) fn set(&self, name: &str, reason: Option<String>) {
         match (reason, self.is_raised(name)) {
             (Some(detail), false) => {
@@ -36,7 +42,21 @@ impl Alarms {
                 self.report.say(&format!("alarm {name} is over"));
                 self.board.change(|state| state.alarms.retain(|alarm| alarm.name != name));
             }
-            (Some(_), true) | (None, false) => {}
+            (Some(detail), true) => self.refresh(name, detail),
+            (None, false) => {}
+        }
+    }
+}
+
+impl Alarms {
+    fn refresh(&self, name: &str, detail: String) {
+        let same = |alarm: &Alarm| alarm.name == name && alarm.detail == detail;
+        if !self.board.snapshot().alarms.iter().any(same) {
+            self.board.change(|state| {
+                if let Some(alarm) = state.alarms.iter_mut().find(|alarm| alarm.name == name) {
+                    alarm.detail = detail;
+                }
+            });
         }
     }
 }
@@ -62,7 +82,7 @@ mod tests {
             alarms.set("slot-lag", reason.map(str::to_owned));
         }
         let raised: Vec<_> = board.snapshot().alarms.into_iter().map(|alarm| (alarm.name, alarm.detail)).collect();
-        assert_eq!(raised, [("slot-lag".to_owned(), "80 MB behind".to_owned())]);
+        assert_eq!(raised, [("slot-lag".to_owned(), "95 MB behind".to_owned())], "it is shown as it is now");
         alarms.set("slot-lag", None);
         alarms.set("slot-lag", None);
         assert!(board.snapshot().alarms.is_empty());
