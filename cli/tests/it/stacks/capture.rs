@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
@@ -11,13 +12,17 @@ use super::{Stack, alone, port, stderr, until};
 
 /// A look every 5 seconds, for topics every 15, and some time for a server to notice.
 const SOON: Duration = Duration::from_secs(90);
-/// So that orders are published again at once, and a megabyte of log is a lag.
-const HASTY: [(&str, &str); 4] = [
+/// So that orders are published again at once, a megabyte of log is a lag, and one missed heartbeat a stall.
+const HASTY: [(&str, &str); 6] = [
     ("RECONCILER_INTERVAL_MS", "500"),
     ("RECONCILER_PENDING_AFTER_MS", "2000"),
     ("RECONCILER_MAX_INTERVAL_MS", "2000"),
     ("SYMPHONY_SLOT_LAG_MB", "1"),
+    ("CHANGE_CAPTURE_INTERVAL_MS", "500"),
+    ("CHANGE_CAPTURE_STALLED_AFTER_MS", "15000"),
 ];
+/// A failed task is to run again within this.
+const RECOVERY: Duration = Duration::from_secs(30);
 
 impl Stack {
     fn alarms(&self) -> Vec<String> {
@@ -41,9 +46,8 @@ impl Stack {
     }
 
     fn sql(&self, statement: &'static str) {
-        let port = port(&self.component("postgres"));
+        let url = self.database("orders");
         let run = async {
-            let url = format!("postgres://postgres@127.0.0.1:{port}/orders");
             let mut connection = PgConnection::connect(&url).await?;
             connection.execute(statement).await?;
             connection.close().await
@@ -51,18 +55,22 @@ impl Stack {
         Runtime::new().expect("a runtime").block_on(run).unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
+    fn database(&self, name: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{name}", port(&self.component("postgres")))
+    }
+
     fn slot_exists(&self) -> bool {
-        self.holds("SELECT EXISTS (SELECT FROM pg_replication_slots)")
+        self.holds("orders", "SELECT EXISTS (SELECT FROM pg_replication_slots)")
     }
 
     fn has_heartbeat(&self) -> bool {
-        self.holds("SELECT EXISTS (SELECT FROM cdc_heartbeat)")
+        self.holds("orders", "SELECT EXISTS (SELECT FROM cdc_heartbeat)")
     }
 
-    fn holds(&self, question: &'static str) -> bool {
-        let port = port(&self.component("postgres"));
+    fn holds(&self, database: &str, question: &'static str) -> bool {
+        let url = self.database(database);
         let run = async {
-            let mut connection = PgConnection::connect(&format!("postgres://postgres@127.0.0.1:{port}/orders")).await?;
+            let mut connection = PgConnection::connect(&url).await?;
             sqlx::query_scalar(question).fetch_one(&mut connection).await
         };
         Runtime::new().expect("a runtime").block_on(run).expect("an answer")
@@ -84,50 +92,129 @@ impl Stack {
         until(&format!("the end of {order}"), SOON, || runtime.block_on(status()) == "COMPLETED");
     }
 
-    fn delete_topic(&self, topic: &str) {
+    fn delete_topics(&self, topics: &[&str]) {
         let broker = format!("127.0.0.1:{}", port(&self.component("kafka")));
-        let topics = [topic];
-        let delete = messaging::admin::delete_topics(&broker, &topics);
-        Runtime::new().expect("a runtime").block_on(delete).expect("the topic is deleted");
+        let delete = messaging::admin::delete_topics(&broker, topics);
+        Runtime::new().expect("a runtime").block_on(delete).expect("the topics are deleted");
+    }
+
+    /// Drops the slot in the moment in which nobody reads it, Connect being stopped.
+    fn drop_slot(&self) {
+        until("Debezium lets go of the slot", SOON, || {
+            self.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active");
+            !self.slot_exists()
+        });
+    }
+
+    /// Changes one setting of the connector behind everybody's back.
+    fn change_setting(&self, name: &str, value: &str) {
+        let url = format!("http://127.0.0.1:{}/connectors/orders-outbox/config", port(&self.component("connect")));
+        let change = async {
+            let mut config: Value = reqwest::get(&url).await?.json().await?;
+            config[name] = value.into();
+            reqwest::Client::new().put(&url).json(&config).send().await?.error_for_status()
+        };
+        Runtime::new().expect("a runtime").block_on(change).expect("a changed setting");
+    }
+
+    /// What `symphony repair` finds, by part.
+    fn wrong(&self) -> Vec<String> {
+        let output = self.run(&["repair", "--json"]);
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+        let findings = told["findings"].as_array().expect("findings");
+        assert_eq!(output.status.success(), findings.is_empty(), "{told}");
+        findings.iter().map(|finding| finding["part"].as_str().expect("a part").to_owned()).collect()
+    }
+
+    fn assert_clean(&self) {
+        let audit = self.run(&["audit"]);
+        assert!(audit.status.success(), "{}{}", String::from_utf8_lossy(&audit.stdout), stderr(&audit));
     }
 }
 
 #[test]
-fn a_lag_a_missing_publication_and_a_missing_topic_are_alarms_until_they_are_over() {
+fn a_lag_a_failed_task_a_changed_setting_and_a_missing_publication_are_seen_and_mended() {
     let _alone = alone();
     let stack = Stack::new();
     stack.succeed_with(&["up", "--detach"], &HASTY);
     assert_eq!(stack.alarms(), Vec::<String>::new());
+    assert_eq!(stack.wrong(), Vec::<String>::new());
 
     stack.succeed(&["stop", "connect"]);
     stack.sql("CREATE TABLE filler AS SELECT repeat('x', 100) FROM generate_series(1, 50000)");
     stack.raises("replication-slot-lag");
+    stack.raises("cdc-stalled");
     stack.succeed(&["start", "connect"]);
     stack.ends("replication-slot-lag");
+    stack.ends("cdc-stalled");
+
+    // Debezium takes a refused login as final: its task fails, and Connect leaves it so.
+    stack.sql(
+        "ALTER ROLE debezium NOLOGIN; SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active",
+    );
+    stack.raises("connector-failed");
+    let stranded = stack.order();
+    stack.sql("ALTER ROLE debezium LOGIN");
+    until("the task runs again", RECOVERY, || !stack.alarms().contains(&"connector-failed".to_owned()));
+    stack.completes(&stranded);
+
+    stack.change_setting("heartbeat.interval.ms", "3600000");
+    until("the setting is set back", SOON, || stack.said("it is set back: heartbeat.interval.ms") == 1);
 
     stack.sql("DROP PUBLICATION orders_outbox");
     stack.raises("publication-missing");
+    // The connector says RUNNING and its slot moves on: only the heartbeat tells.
+    stack.raises("cdc-stalled");
     let passed_over = stack.order();
     let table = stack.succeed(&["status"]);
-    assert!(String::from_utf8_lossy(&table.stdout).contains("ALARM publication-missing since"), "{table:?}");
-    stack.sql(
-        "CREATE PUBLICATION orders_outbox FOR TABLE order_outbox, cdc_heartbeat
-         WITH (publish = 'insert', publish_via_partition_root = true)",
-    );
+    assert!(String::from_utf8_lossy(&table.stdout).contains("`symphony repair publication`"), "{table:?}");
+    assert!(stack.wrong().contains(&"publication".to_owned()));
+    stack.succeed(&["repair", "publication"]);
     stack.ends("publication-missing");
+    stack.ends("cdc-stalled");
     stack.completes(&passed_over);
 
-    stack.delete_topic("order.created");
-    stack.raises("topics-missing");
-    for alarm in ["replication-slot-lag", "publication-missing", "topics-missing"] {
+    for alarm in ["replication-slot-lag", "publication-missing"] {
         assert_eq!(stack.said(&format!("ALARM {alarm}")), 1, "{alarm}");
+        assert_eq!(stack.said(&format!("alarm {alarm} is over")), 1, "{alarm}");
     }
-    assert_eq!(stack.said("alarm replication-slot-lag is over"), 1);
-    assert_eq!(stack.said("alarm publication-missing is over"), 1);
+    stack.assert_clean();
 }
 
 #[test]
-fn a_slot_that_vanished_is_never_made_again_in_silence_and_the_next_start_heals_what_was_lost() {
+fn topics_deleted_under_load_are_made_again_and_refilled_from_the_databases() {
+    let _alone = alone();
+    let stack = Stack::new();
+    stack.succeed_with(&["up", "--detach"], &HASTY);
+    // An end that one of its readers has not heard when the topic is lost: nobody would tell it again.
+    stack.succeed(&["stop", "notification-svc"]);
+    let unheard = stack.order();
+    stack.completes(&unheard);
+
+    let (began, load) = (Utc::now(), stack.load(2_000));
+    stack.in_full_swing(began);
+    let fault = Utc::now();
+    stack.delete_topics(&["order.created", "payment.requested", "payment.successful", "order.completed"]);
+    stack.raises("topics-missing");
+    stack.assert_survived(load, fault);
+    stack.ends("topics-missing");
+    assert_eq!(stack.said("ALARM topics-missing"), 1);
+    stack.succeed(&["start", "notification-svc"]);
+    let all_told = "SELECT count(*) >= 2001 FROM notifications";
+    until("everybody is told", SOON, || stack.holds("notification", all_told));
+
+    // Without its offsets Connect goes on where the slot stands.
+    stack.delete_topics(&["connect.offsets"]);
+    stack.raises("topics-missing");
+    stack.ends("topics-missing");
+    let order = stack.order();
+    stack.completes(&order);
+    assert_eq!(stack.wrong(), Vec::<String>::new());
+    stack.assert_clean();
+}
+
+#[test]
+fn a_slot_that_vanished_is_never_made_again_in_silence_and_a_start_or_a_repair_heals_what_was_lost() {
     let _alone = alone();
     let stack = Stack::new();
     stack.succeed_with(&["up", "--detach"], &HASTY);
@@ -135,10 +222,7 @@ fn a_slot_that_vanished_is_never_made_again_in_silence_and_the_next_start_heals_
     stack.succeed(&["order", "--watch"]);
     until("a heartbeat of Debezium", SOON, || stack.has_heartbeat());
     stack.succeed(&["stop", "connect"]);
-    until("Debezium lets go of the slot", SOON, || {
-        stack.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active");
-        !stack.slot_exists()
-    });
+    stack.drop_slot();
     stack.raises("replication-slot-gone");
     let lost = stack.order();
     stack.succeed(&["start", "connect"]);
@@ -152,4 +236,19 @@ fn a_slot_that_vanished_is_never_made_again_in_silence_and_the_next_start_heals_
     assert!(said.contains("its last heartbeat"), "{said}");
     assert_eq!(stack.alarms(), ["replication-slot-replaced"]);
     stack.completes(&lost);
+
+    // The same while the stack goes on.
+    until("a heartbeat of Debezium", SOON, || stack.has_heartbeat());
+    stack.succeed(&["stop", "connect"]);
+    stack.drop_slot();
+    let lost = stack.order();
+    stack.succeed(&["start", "connect"]);
+    stack.raises("replication-slot-gone");
+    assert!(stack.wrong().contains(&"slot".to_owned()));
+    assert!(!stack.run(&["repair", "connector"]).status.success(), "a connector was started without a slot");
+    let repaired = stderr(&stack.succeed(&["repair", "slot"]));
+    assert!(repaired.contains("replication slot orders_outbox made"), "{repaired}");
+    stack.completes(&lost);
+    stack.ends("replication-slot-gone");
+    stack.assert_clean();
 }
