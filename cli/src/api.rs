@@ -47,6 +47,15 @@ impl Api {
         Ok(url.trim_end_matches('/').to_owned())
     }
 
+    /// The names of the services; one that has several instances is named for each.
+    pub fn services(&self) -> anyhow::Result<Vec<String>> {
+        let text = std::fs::read_to_string(&self.state_file)?;
+        let state: State = serde_json::from_str(&text)?;
+        let speaks_http = |component: &Component| component.url.as_ref().is_some_and(|url| url.starts_with("http"));
+        let services = state.components.into_iter().filter(|found| found.name != "connect" && speaks_http(found));
+        Ok(services.map(|service| service.name).collect())
+    }
+
     /// A `host:port` for clients that speak no HTTP.
     pub fn address(&self, component: &str) -> anyhow::Result<String> {
         let url = self.url(component)?;

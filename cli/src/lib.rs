@@ -5,6 +5,7 @@ mod output;
 
 pub mod api;
 pub mod audit;
+pub mod certify;
 pub mod commands;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ pub struct Cli {
 pub struct Context {
     /// The stack that is meant.
     pub data: DataDir,
+    /// Whether the user named its folder.
+    pub named: bool,
     /// Print JSON on stdout.
     pub json: bool,
 }
@@ -65,7 +68,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         arguments.leave_the_caller()?;
     }
     let folder = cli.data_dir.clone().unwrap_or_else(default_data_dir);
-    let context = Context { data: DataDir::at(&folder)?, json: cli.json };
+    let context = Context { data: DataDir::at(&folder)?, named: cli.data_dir.is_some(), json: cli.json };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(cli.command.run(&context))
 }

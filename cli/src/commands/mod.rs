@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod audit;
+mod certify;
 mod completions;
 pub mod dlq;
 mod doctor;
@@ -60,6 +61,8 @@ pub enum Command {
     Dlq(dlq::Args),
     /// Check the invariants I1 to I8 on the running stack
     Audit(audit::Args),
+    /// Prove every step of every saga against every fault, on a stack of its own
+    Certify(certify::Args),
     /// Check this tree: format, lints, rules of the tree, unit and integration tests
     Test(test::Args),
     /// Print completions for a shell
@@ -87,6 +90,7 @@ impl Command {
             Self::Sagas(args) => sagas::run(args, &api, context.json).await,
             Self::Dlq(args) => dlq::run(args, &api, context.json).await,
             Self::Audit(args) => audit::run(args, &api, context.json).await,
+            Self::Certify(args) => certify::run(args, context).await,
             Self::Test(args) => test::run(args, context).await,
             Self::Completions(args) => completions::run(args),
         }

@@ -2,6 +2,7 @@
 //! audit's word on whether everything still holds.
 
 mod audit;
+mod certify;
 mod commands;
 mod contracts;
 mod counts;
