@@ -7,9 +7,12 @@ use messaging::{CancellationToken, KafkaConfig, Record, follow};
 use saga::Definition;
 use uuid::Uuid;
 
-/// Every record of the followed topics, by topic and key.
+/// Records by topic and key, in their order.
+type Records = HashMap<(String, String), Vec<Record>>;
+
+/// What is on the followed topics.
 pub(super) struct Journal {
-    records: Arc<Mutex<HashMap<(String, String), Vec<Record>>>>,
+    records: Arc<Mutex<Records>>,
     stop: CancellationToken,
 }
 
