@@ -58,5 +58,5 @@ pub(super) fn endpoints(state: &State) -> Option<Endpoints> {
         let url = &state.components.iter().find(|component| component.name == name)?.url;
         url.rsplit(':').next()?.parse().ok()
     };
-    Some(Endpoints { ports: Ports { postgres: port("postgres")?, kafka: port("kafka")?, connect: port("connect")? } })
+    Some(Endpoints::straight(Ports { postgres: port("postgres")?, kafka: port("kafka")?, connect: port("connect")? }))
 }

@@ -65,7 +65,7 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     };
     let program = std::env::current_exe().context("finding this program")?;
     let programs = program.parent().map(Path::to_path_buf).unwrap_or_default();
-    let options = Options { repository: Repository::find()?, programs, servers_only: args.servers_only };
+    let options = Options { servers_only: args.servers_only, ..Options::new(Repository::find()?, programs) };
     let (json, stay) = (context.json, args.stay);
     let ready = move |state: &State| {
         if stay {

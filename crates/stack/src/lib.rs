@@ -13,6 +13,7 @@ pub mod error;
 pub mod fetch;
 pub mod launch;
 pub mod layout;
+pub mod links;
 pub mod log;
 pub mod ports;
 pub mod process;

@@ -69,7 +69,8 @@ impl Servers {
 
     /// As the crate that starts them knows them.
     pub fn endpoints(&self) -> Endpoints {
-        Endpoints { ports: Ports { postgres: self.postgres, kafka: self.kafka, connect: self.connect } }
+        let ports = Ports { postgres: self.postgres, kafka: self.kafka, connect: self.connect };
+        Endpoints::straight(ports)
     }
 }
 

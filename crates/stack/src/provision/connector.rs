@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Names;
 use crate::Error;
 use crate::layout::Repository;
+use crate::links::CONNECT;
 use crate::servers::Endpoints;
 
 /// Connect answers 409 while it rebalances; one that goes on for longer is an error.
@@ -258,7 +259,7 @@ fn fill(text: &str, endpoints: &Endpoints, names: &Names) -> Result<Definition, 
     let values = [
         ("CONNECTOR_NAME", names.connector.clone()),
         ("DATABASE_HOST", "127.0.0.1".into()),
-        ("DATABASE_PORT", endpoints.ports.postgres.to_string()),
+        ("DATABASE_PORT", endpoints.postgres_port_for(CONNECT).to_string()),
         ("DATABASE_USER", "debezium".into()),
         ("DATABASE_PASSWORD", String::new()),
         ("DATABASE_NAME", names.orders_database()),
@@ -278,7 +279,7 @@ mod tests {
     #[test]
     fn every_placeholder_is_filled_but_debeziums_own() {
         let text = std::fs::read_to_string(Repository::find().unwrap().outbox_connector()).unwrap();
-        let endpoints = Endpoints { ports: Ports::DEFAULT };
+        let endpoints = Endpoints::straight(Ports::DEFAULT);
         let filled = fill(&text, &endpoints, &Names::prefixed("t1_")).unwrap();
         let open: Vec<_> = filled.config.iter().filter(|(_, value)| value.contains("${")).collect();
         assert_eq!(filled.name, "t1_orders-outbox");
@@ -288,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_setting_that_is_changed_missing_or_too_much_is_a_drift() {
-        let endpoints = Endpoints { ports: Ports::DEFAULT };
+        let endpoints = Endpoints::straight(Ports::DEFAULT);
         let repository = Repository::find().unwrap();
         let connector = OutboxConnector::load(&repository, &endpoints, &Names::default()).unwrap();
         let mut set = connector.config.clone();

@@ -27,7 +27,7 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// A worker whose REST interface listens on `port`, of the broker on `kafka_port`.
+    /// A worker whose REST interface listens on `port`, of the broker that it reaches on `kafka_port`.
     pub fn new(data: &DataDir, files: &Files, port: Reservation, kafka_port: u16) -> Self {
         let http = reqwest::Client::new();
         Self { folder: data.connect(), log: data.log("connect"), files: files.clone(), port, kafka_port, http }

@@ -1,5 +1,6 @@
 //! The broker: one KRaft node that is broker and controller.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::Error;
 use crate::fetch::{Files, run};
 use crate::launch::Launch;
 use crate::layout::{DataDir, create_dir, write_atomically};
+use crate::links::Links;
 use crate::ports::Reservation;
 use crate::spawn::Program;
 
@@ -26,13 +28,14 @@ pub struct Kafka {
     port: Reservation,
     /// Only the node itself uses it.
     controller_port: Reservation,
+    links: Links,
 }
 
 impl Kafka {
-    /// A broker that listens on `port`.
-    pub fn new(data: &DataDir, files: &Files, port: Reservation) -> Result<Self, Error> {
+    /// A broker that listens on `port`, and on those of `links`.
+    pub fn new(data: &DataDir, files: &Files, port: Reservation, links: Links) -> Result<Self, Error> {
         let controller_port = Reservation::free()?;
-        Ok(Self { folder: data.kafka(), log: data.log("kafka"), files: files.clone(), port, controller_port })
+        Ok(Self { folder: data.kafka(), log: data.log("kafka"), files: files.clone(), port, controller_port, links })
     }
 
     fn configuration(&self) -> PathBuf {
@@ -47,13 +50,22 @@ impl Kafka {
         let (port, controller_port) = (self.port.port(), self.controller_port.port());
         let data = self.data();
         let data = data.display();
+        let (mut listeners, mut advertised, mut protocols) = (String::new(), String::new(), String::new());
+        for (name, listener) in self.links.listeners() {
+            // Writing to a string cannot fail.
+            let _ = write!(listeners, ",{name}://127.0.0.1:{}", listener.port);
+            let _ = write!(advertised, ",{name}://127.0.0.1:{}", listener.advertised);
+            let _ = write!(protocols, ",{name}:PLAINTEXT");
+        }
         format!(
             "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
+inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 
 # Topics are declared in one file: a misspelt name must fail, not make a topic.

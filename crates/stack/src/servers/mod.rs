@@ -21,6 +21,7 @@ pub(crate) use postgres_files::wipe_outside;
 use crate::fetch::Files;
 use crate::launch::{self, Launch};
 use crate::layout::DataDir;
+use crate::links::Links;
 use crate::ports::{Ports, Reservation};
 use crate::{Error, fetch};
 
@@ -29,12 +30,35 @@ use crate::{Error, fetch};
 pub struct Endpoints {
     /// Ports of the servers, all on 127.0.0.1.
     pub ports: Ports,
+    /// What stands between the servers and their clients.
+    pub links: Links,
 }
 
 impl Endpoints {
+    /// Servers with nothing between them and their clients.
+    pub fn straight(ports: Ports) -> Self {
+        Self { ports, links: Links::default() }
+    }
+
     /// URL of a database, for a role that needs no password.
     pub fn database(&self, role: &str, database: &str) -> String {
         format!("postgres://{role}@127.0.0.1:{}/{database}", self.ports.postgres)
+    }
+
+    /// The same for a `client` that [`Links`] may name.
+    pub(crate) fn database_for(&self, client: &str, role: &str, database: &str) -> String {
+        format!("postgres://{role}@127.0.0.1:{}/{database}", self.postgres_port_for(client))
+    }
+
+    /// PostgreSQL's port for a `client` that [`Links`] may name.
+    pub(crate) fn postgres_port_for(&self, client: &str) -> u16 {
+        self.links.postgres.get(client).copied().unwrap_or(self.ports.postgres)
+    }
+
+    /// `host:port` of the broker for the services.
+    pub(crate) fn kafka_for_services(&self) -> String {
+        let port = self.links.services_to_kafka.map_or(self.ports.kafka, |listener| listener.advertised);
+        format!("127.0.0.1:{port}")
     }
 
     /// `host:port` of the broker.
@@ -64,15 +88,21 @@ pub struct Servers {
 impl Servers {
     /// Servers on the wanted ports, or on free ones where a wanted port is taken or 0.
     pub fn new(data: &DataDir, files: &Files, wanted: Ports) -> Result<Self, Error> {
+        Self::behind(data, files, wanted, Links::default())
+    }
+
+    /// Like [`Servers::new`], with something between them and their clients.
+    pub fn behind(data: &DataDir, files: &Files, wanted: Ports, links: Links) -> Result<Self, Error> {
         let postgres = Reservation::wanted_or_free(wanted.postgres)?;
         let kafka = Reservation::wanted_or_free(wanted.kafka)?;
         let connect = Reservation::wanted_or_free(wanted.connect)?;
         let ports = Ports { postgres: postgres.port(), kafka: kafka.port(), connect: connect.port() };
+        let kafka_for_connect = links.connect_to_kafka.map_or(ports.kafka, |listener| listener.advertised);
         Ok(Self {
             postgres: Arc::new(Postgres::new(data, files, postgres)?),
-            kafka: Arc::new(Kafka::new(data, files, kafka)?),
-            connect: Arc::new(Connect::new(data, files, connect, ports.kafka)),
-            endpoints: Endpoints { ports },
+            kafka: Arc::new(Kafka::new(data, files, kafka, links.clone())?),
+            connect: Arc::new(Connect::new(data, files, connect, kafka_for_connect)),
+            endpoints: Endpoints { ports, links },
         })
     }
 }

@@ -44,13 +44,15 @@ pub(super) async fn boot(inner: &Arc<Inner>) -> Result<(), Error> {
         report.step("servers fetched", fetched.elapsed());
     }
 
-    let servers = Servers::new(&inner.data, &files, Ports::DEFAULT)?;
+    let options = &inner.options;
+    let servers = Servers::behind(&inner.data, &files, options.ports, options.links.clone())?;
     say_replaced_ports(inner, servers.endpoints.ports);
     let around = inner.around.get_or_init(|| Surroundings {
         data: inner.data.clone(),
         repository: inner.options.repository.clone(),
         endpoints: servers.endpoints.clone(),
         programs: inner.options.programs.clone(),
+        environment: inner.options.environment.clone(),
         report: report.clone(),
     });
     let fleet = &inner.fleet;
@@ -103,11 +105,11 @@ async fn note_lost(around: &Surroundings, made: &[TopicSpec]) -> Result<bool, Er
 }
 
 fn say_replaced_ports(inner: &Inner, ports: Ports) {
-    let Ports { postgres, kafka, connect } = Ports::DEFAULT;
+    let Ports { postgres, kafka, connect } = inner.options.ports;
     for (name, wanted, given) in
         [("postgres", postgres, ports.postgres), ("kafka", kafka, ports.kafka), ("connect", connect, ports.connect)]
     {
-        if wanted != given {
+        if wanted != given && wanted != 0 {
             inner.report.say(&format!("{name}: port {wanted} is taken, it gets {given}"));
         }
     }

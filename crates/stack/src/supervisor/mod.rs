@@ -30,6 +30,8 @@ use self::fleet::Fleet;
 use self::service::Surroundings;
 use self::state::{Board, Kind, StackState, State};
 use crate::layout::Repository;
+use crate::links::Links;
+use crate::ports::Ports;
 use crate::process::ProcessId;
 use crate::{DataDir, Error, log};
 
@@ -45,6 +47,20 @@ pub struct Options {
     pub programs: PathBuf,
     /// Leave the services out.
     pub servers_only: bool,
+    /// The servers' ports, if they are free.
+    pub ports: Ports,
+    /// What stands between servers and clients.
+    pub links: Links,
+    /// Variables for every service, beside those of this process.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Options {
+    /// Everything on the ports that users know, and nothing between.
+    pub fn new(repository: Repository, programs: PathBuf) -> Self {
+        let (ports, links, environment) = (Ports::DEFAULT, Links::default(), Vec::new());
+        Self { repository, programs, servers_only: false, ports, links, environment }
+    }
 }
 
 /// Where lines for people go.

@@ -46,6 +46,8 @@ pub(super) struct Surroundings {
     pub(super) endpoints: Endpoints,
     /// The folder of the services' programs.
     pub(super) programs: PathBuf,
+    /// What [`super::Options::environment`] says.
+    pub(super) environment: Vec<(String, String)>,
     pub(super) report: Report,
 }
 
@@ -111,12 +113,16 @@ impl Launch for Service {
             )));
         }
         let endpoints = &self.around.endpoints;
-        Ok(Program::new(path, &self.log)
+        let mut program = Program::new(path, &self.log);
+        for (name, value) in &self.around.environment {
+            program = program.variable(name, value);
+        }
+        Ok(program
             .variable("HTTP_HOST", "127.0.0.1")
             .variable("HTTP_PORT", self.port.load(Ordering::Relaxed).to_string())
             .variable("HTTP_PORT_FILE", self.port_file())
-            .variable("DATABASE_URL", endpoints.database(self.spec.database, self.spec.database))
-            .variable("KAFKA_BOOTSTRAP_SERVERS", endpoints.kafka())
+            .variable("DATABASE_URL", endpoints.database_for(self.spec.name, self.spec.database, self.spec.database))
+            .variable("KAFKA_BOOTSTRAP_SERVERS", endpoints.kafka_for_services())
             .variable("KAFKA_TOPIC_PREFIX", "")
             .variable("SAGAS_DIR", self.around.repository.sagas())
             // Its port may differ from the one that users know, and change while the stack runs.
