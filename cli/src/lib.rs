@@ -7,6 +7,7 @@ pub mod api;
 pub mod audit;
 pub mod certify;
 pub mod commands;
+pub mod soak;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ mod licence;
 mod run;
 mod structure;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -13,16 +14,48 @@ use serde::Serialize;
 use stack::ports::Ports;
 use stack::{DataDir, Repository, servers};
 use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
 
-use crate::Context;
+use crate::{Context, soak};
 use run::{Runner, cargo};
 
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "Example:\n  symphony test --fast")]
+#[command(after_help = "Examples:\n  symphony test --fast\n  symphony test --soak --minutes 20")]
 pub struct Args {
     /// Leave out whatever needs servers: format, lints, unit tests and the rules of the tree only
     #[arg(long)]
     fast: bool,
+
+    /// Nothing of that, but many faults on a stack of its own, under a load of orders, with an audit at the end
+    #[arg(long, conflicts_with = "fast")]
+    soak: bool,
+
+    #[command(flatten)]
+    soaking: Soaking,
+}
+
+/// What only `--soak` needs.
+#[derive(clap::Args, Clone, Debug)]
+struct Soaking {
+    /// How long faults are injected; 20 is enough for each of them twice
+    #[arg(long, requires = "soak", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    minutes: u32,
+
+    /// Which faults come when: the same number gives the same schedule [default: drawn]
+    #[arg(long, requires = "soak")]
+    seed: Option<u64>,
+
+    /// Orders a second
+    #[arg(long, requires = "soak", default_value_t = 55, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
+
+    /// Only kinds of faults whose names contain one of these words, separated by commas
+    #[arg(long, requires = "soak", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// The file of the report [default: soak-SEED.json in the data folder]
+    #[arg(long, requires = "soak", value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// Tests that run at the same time, on however many cores.
@@ -46,8 +79,22 @@ struct Summary {
 
 /// Runs every stage, also after one that failed, and prints the time of each. It fails if one does.
 pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let mut summary = Summary::default();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    if args.soak {
+        let options = args.soaking.options(context);
+        let report = tokio::select! {
+            done = Box::pin(soak::run(&options)) => done?,
+            _ = interrupt.recv() => anyhow::bail!("interrupted"),
+            _ = terminate.recv() => anyhow::bail!("terminated"),
+        };
+        if context.json {
+            println!("{}", serde_json::to_string(&report)?);
+        } else {
+            println!("{report}");
+        }
+        return Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let mut summary = Summary::default();
     // Dropping the stages ends what they have started.
     tokio::select! {
         done = stages(args, &mut summary) => done?,
@@ -61,6 +108,16 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         print!("{summary}");
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Soaking {
+    fn options(&self, context: &Context) -> soak::Options {
+        // Short, so that somebody can type it.
+        let seed = self.seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0 % 1_000_000);
+        let Self { minutes, rate, only, .. } = self.clone();
+        let out = self.out.clone().unwrap_or_else(|| context.data.root().join(format!("soak-{seed}.json")));
+        soak::Options { minutes, seed, rate, only, out }
+    }
 }
 
 async fn stages(args: &Args, summary: &mut Summary) -> anyhow::Result<()> {
