@@ -67,9 +67,6 @@ fn unavailable(stand: &Stand, kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::DiskFull => stand.disk().err(),
         Kind::ClockStep => stand.shim().err(),
-        Kind::SlotDropped | Kind::OffsetsTopicDeleted | Kind::TopicDeleted => {
-            Some("nothing repairs it in a running stack yet")
-        }
         _ => None,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use serde_json::Value;
 use stack::Repository;
 use stack::provision::connector::Status;
@@ -36,11 +35,6 @@ pub(super) async fn fail_task(stand: &Stand) -> anyhow::Result<Injected> {
     tokio::time::sleep(HELD).await;
     connector.apply(false).await?;
     Ok(Injected { target: names.connector, proof: format!("seen FAILED: {reason}"), from: Instant::now() })
-}
-
-/// Gives the connector its own configuration, which does nothing if it has that.
-pub(super) async fn configure(stand: &Stand) -> anyhow::Result<()> {
-    connector(stand)?.apply(false).await.context("configuring the connector")
 }
 
 fn connector(stand: &Stand) -> anyhow::Result<OutboxConnector> {

@@ -1,5 +1,6 @@
 //! The injectors. Each does its fault, proves that it happened, and heals it; a fault without proof is an error.
 
+mod capture;
 mod clock;
 mod connect;
 mod disk;
@@ -11,7 +12,6 @@ mod restarts;
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
 use nix::sys::signal::Signal;
 use stack::supervisor::SERVICES;
 
@@ -53,7 +53,9 @@ pub(super) async fn inject(scene: Scene<'_>, kind: Kind, draw: u64) -> anyhow::R
         Kind::HostileBytes => hostile::send(scene.stand).await,
         Kind::ClockStep => clock::step(scene.stand, service(draw)).await,
         Kind::RollingRestart => restarts::rolling(scene).await,
-        Kind::SlotDropped | Kind::OffsetsTopicDeleted | Kind::TopicDeleted => bail!("nothing does it yet"),
+        Kind::SlotDropped => capture::drop_slot(scene.stand).await,
+        Kind::OffsetsTopicDeleted => capture::delete_offsets(scene.stand).await,
+        Kind::TopicDeleted => capture::delete_topic(scene.stand, draw).await,
     }
 }
 
@@ -70,7 +72,7 @@ pub(super) async fn heal(stand: &Stand) -> anyhow::Result<()> {
         }
     }
     stand.proxy.heal().await?;
-    connect::configure(stand).await
+    capture::mend_all(stand).await
 }
 
 /// One of the services.
