@@ -1,6 +1,7 @@
 //! `symphony dlq`: lists dead letters, shows one, repairs it, sends it back or gives it up; runs campaigns.
 
 mod campaign;
+mod discard;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +47,10 @@ pub struct Filter {
 }
 
 impl Filter {
+    fn is_empty(&self) -> bool {
+        self.conditions().is_empty()
+    }
+
     fn conditions(&self) -> Vec<(&'static str, String)> {
         let text = [
             ("topic", &self.topic),
@@ -76,24 +81,28 @@ pub enum Command {
     List {
         #[command(flatten)]
         filter: Filter,
-        /// Only in this state: NEW, REPLAYING, SENT, REPROCESSED, FAILED_AGAIN, DISCARDED
+        /// Only in this state: NEW, REPLAYING, SENT, UNCONFIRMED, REPROCESSED, FAILED_AGAIN, DISCARDED
         #[arg(long)]
         state: Option<String>,
-        /// How many at most, 1 to 500
-        #[arg(long, default_value_t = 50)]
-        limit: u16,
-        /// Where the page before this one said to go on
-        #[arg(long)]
-        cursor: Option<String>,
+        #[command(flatten)]
+        page: Page,
     },
     /// Shows letters with the same trouble together, the most frequent first
-    #[command(after_help = "Example:\n  symphony dlq groups")]
-    Groups,
+    #[command(after_help = "Example:\n  symphony dlq groups --limit 10")]
+    Groups {
+        #[command(flatten)]
+        page: Page,
+    },
     /// Shows a letter: its bytes, headers, cause and history
-    #[command(after_help = "Example:\n  symphony dlq show 5b2f4f4e-6a0a-5d7b-9a57-0d7f2f3a4b5c")]
+    #[command(
+        after_help = "Examples:\n  symphony dlq show 5b2f4f4e-6a0a-5d7b-9a57-0d7f2f3a4b5c\n  symphony dlq show 5b2f4f4e-6a0a-5d7b-9a57-0d7f2f3a4b5c --save broken.json"
+    )]
     Show {
         /// The letter
         id: Uuid,
+        /// Write the message's whole value, as it came, to this file
+        #[arg(long, value_name = "FILE")]
+        save: Option<PathBuf>,
     },
     /// Sends a letter's message back to its topic
     #[command(after_help = "Example:\n  symphony dlq replay 5b2f4f4e-6a0a-5d7b-9a57-0d7f2f3a4b5c")]
@@ -119,24 +128,37 @@ pub enum Command {
         #[command(flatten)]
         by: By,
     },
-    /// Gives a letter up
+    /// Gives a letter up, or all that match
     #[command(
-        after_help = "Example:\n  symphony dlq discard 5b2f4f4e-6a0a-5d7b-9a57-0d7f2f3a4b5c --reason 'a test order'"
+        after_help = "Examples:\n  symphony dlq discard 5b2f4f4e-6a0a-5d7b-9a57-0d7f2f3a4b5c --reason 'a test order'\n  symphony dlq discard --topic shipping.requested --dead-for invalid-json --reason 'a broken test' --dry-run"
     )]
-    Discard {
-        /// The letter
-        id: Uuid,
-        /// Why
-        #[arg(long)]
-        reason: String,
-        #[command(flatten)]
-        by: By,
-    },
+    Discard(discard::Args),
     /// Sends many letters back in waves that grow while they are processed
     Campaign(campaign::Args),
     /// Shows who did what, refusals too, the newest first
-    #[command(after_help = "Example:\n  symphony dlq audit")]
-    Audit,
+    #[command(after_help = "Example:\n  symphony dlq audit --limit 200")]
+    Audit {
+        #[command(flatten)]
+        page: Page,
+    },
+}
+
+/// Which part of a list.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Page {
+    /// How many at most, 1 to 500
+    #[arg(long, default_value_t = 50)]
+    limit: u16,
+    /// Where the page before this one said to go on
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+impl Page {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let cursor = self.cursor.clone().map(|cursor| ("cursor", cursor));
+        [("limit", self.limit.to_string())].into_iter().chain(cursor).collect()
+    }
 }
 
 /// Who acts.
@@ -157,24 +179,33 @@ impl By {
 /// Carries the command out. It fails when the service refuses.
 pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode> {
     match &args.command {
-        Command::List { filter, state, limit, cursor } => {
-            let mut query = filter.conditions();
-            query.push(("limit", limit.to_string()));
+        Command::List { filter, state, page } => {
+            let mut query = [filter.conditions(), page.query()].concat();
             query.extend(state.clone().map(|state| ("state", state)));
-            query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
             let page = api.get(SERVICE, "/api/dlq/messages", &query).await?;
             let columns = ["id", "state", "topic", "partition", "offset", "group", "key", "reason"];
             print_page(json, &page, &columns)?;
         }
-        Command::Groups => {
-            let page = api.get(SERVICE, "/api/dlq/groups", &[]).await?;
+        Command::Groups { page } => {
+            let page = api.get(SERVICE, "/api/dlq/groups", &page.query()).await?;
             print_page(json, &page, &["fingerprint", "count", "new", "topic", "group", "reason", "lastSeen", "error"])?;
         }
-        Command::Audit => {
-            let page = api.get(SERVICE, "/api/dlq/audit", &[]).await?;
+        Command::Audit { page } => {
+            let page = api.get(SERVICE, "/api/dlq/audit", &page.query()).await?;
             print_page(json, &page, &["at", "actor", "act", "messageId", "campaignId", "result", "detail"])?;
         }
-        Command::Show { id } => {
+        Command::Show { id, save: Some(file) } => {
+            let request = api.request(Method::GET, SERVICE, &format!("/api/dlq/messages/{id}/bytes"))?;
+            let answer = request.send().await.with_context(|| format!("{SERVICE} does not answer"))?;
+            let status = answer.status();
+            if !status.is_success() {
+                return Err(anyhow!("{SERVICE} answered {status}: {}", problem(&answer.text().await?)));
+            }
+            let bytes = answer.bytes().await?;
+            std::fs::write(file, &bytes).with_context(|| file.display().to_string())?;
+            eprintln!("{} bytes in {}", bytes.len(), file.display());
+        }
+        Command::Show { id, save: None } => {
             let letter = api.get(SERVICE, &format!("/api/dlq/messages/{id}"), &[]).await?;
             if json {
                 outln!("{letter}");
@@ -191,11 +222,7 @@ pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode>
             let letter = act(api, Method::PUT, &format!("/api/dlq/messages/{id}"), by, &changes).await?;
             told(json, &letter)?;
         }
-        Command::Discard { id, reason, by } => {
-            let body = json!({ "reason": reason });
-            let letter = act(api, Method::POST, &format!("/api/dlq/messages/{id}/discard"), by, &body).await?;
-            told(json, &letter)?;
-        }
+        Command::Discard(args) => discard::run(args, api, json).await?,
         Command::Campaign(args) => return campaign::run(args, api, json).await,
     }
     Ok(ExitCode::SUCCESS)
@@ -275,7 +302,8 @@ fn show(letter: &Value) -> anyhow::Result<()> {
         }
     }
     outln!("{:<14} {}", "error", text(&letter["cause"]["error"]));
-    outln!("{:<14} {}", "payload", text(&letter["payload"]["text"]));
+    let cut = if letter["payload"]["cut"] == true { " (the first 64 KiB; --save FILE has all of it)" } else { "" };
+    outln!("{:<14} {}{cut}", "payload", text(&letter["payload"]["text"]));
     if letter["edit"].is_object() {
         outln!("{:<14} {}", "edited", text(&letter["edit"]["payload"]["text"]));
     }

@@ -1,5 +1,7 @@
 //! What provisioning, audits and tests do to a broker from outside the consuming loop.
 
+mod observer;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::client::ClientError;
 use crate::{KafkaConfig, Record, client};
+
+pub use observer::Observer;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 

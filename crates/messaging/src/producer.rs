@@ -34,7 +34,8 @@ pub struct Placed {
 /// A message was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// It is on no topic, and sending it again would end the same: the topic does not exist, or it is too large.
+    /// It is surely on no topic, and sending it again would end the same: the topic does not exist, the message is too
+    /// large or not one that the topic takes, or the client itself refuses it.
     #[error("the broker does not take the message")]
     Refused(#[source] KafkaError),
     /// It may be on its topic or not.
@@ -239,10 +240,11 @@ impl Producer {
     pub async fn send(&self, record: &Record) -> Result<Placed, SendError> {
         let message = WireMessage::of(&self.inner.config, record);
         let (batch, mut failures) = Batch::new(1);
-        self.enqueue(&message, &batch).await;
+        let queued = self.enqueue(&message, &batch).await;
         batch.all_answered.notified().await;
         if let Ok(error) = failures.try_recv() {
-            let refused = error.rdkafka_error_code().is_some_and(is_refusal);
+            // What the client itself refuses never leaves this process, whatever the reason.
+            let refused = !queued || error.rdkafka_error_code().is_some_and(is_refusal);
             return Err(if refused { SendError::Refused(error) } else { SendError::Unknown(error) });
         }
         metrics::PUBLISHED.with_label_values(&[record.topic.as_str()]).inc();
@@ -304,7 +306,8 @@ impl Producer {
         Ok(failures.try_recv().map_or(Ok(()), Err))
     }
 
-    async fn enqueue(&self, message: &WireMessage, batch: &Arc<Batch>) {
+    /// False when the client refuses it, which `batch` gets as its answer. While its queue is full this waits.
+    async fn enqueue(&self, message: &WireMessage, batch: &Arc<Batch>) -> bool {
         loop {
             let mut record: BaseRecord<'_, [u8], [u8], Arc<Batch>> =
                 BaseRecord::with_opaque_to(&message.topic, batch.clone()).headers(message.headers.clone());
@@ -315,12 +318,15 @@ impl Producer {
                 record = record.payload(payload);
             }
             match self.inner.producer.send(record) {
-                Ok(()) => return,
+                Ok(()) => return true,
                 // The local queue is full: its thread is sending, room comes with the next acknowledgements.
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                Err((error, _)) => return batch.answered(Some(error)),
+                Err((error, _)) => {
+                    batch.answered(Some(error));
+                    return false;
+                }
             }
         }
     }
@@ -336,5 +342,10 @@ fn is_refusal(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::InvalidTopic
             | RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::PolicyViolation
+            | RDKafkaErrorCode::InvalidMessage
+            | RDKafkaErrorCode::InvalidMessageSize
+            | RDKafkaErrorCode::InvalidTimestamp
+            | RDKafkaErrorCode::InvalidRecord
+            | RDKafkaErrorCode::UnknownPartition
     )
 }

@@ -1,7 +1,7 @@
 //! The record of what operators asked for. Rows are never changed: the database refuses it.
 
 use serde_json::Value;
-use service_kit::Problem;
+use service_kit::{ApiJson, Problem};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -35,6 +35,25 @@ impl Act {
         Act { name, actor: actor.to_owned(), letter: None, campaign: Some(campaign), arguments }
     }
 
+    /// An act on many letters.
+    pub(crate) fn on_many(name: &'static str, actor: &str, arguments: Value) -> Self {
+        Act { name, actor: actor.to_owned(), letter: None, campaign: None, arguments }
+    }
+
+    /// The body of the request. One that cannot be read is an act that was refused.
+    pub(crate) async fn read<T>(&self, pool: &PgPool, body: Result<ApiJson<T>, Problem>) -> Result<T, Problem> {
+        match body {
+            Ok(ApiJson(body)) => Ok(body),
+            Err(problem) => Err(self.refused(pool, problem).await),
+        }
+    }
+
+    /// Records that it was done, though it changed nothing.
+    pub(crate) async fn done(&self, pool: &PgPool, detail: &str) -> Result<(), Problem> {
+        self.record(pool, "done", detail).await?;
+        Ok(())
+    }
+
     /// Records that it was refused, and gives `problem` back for the answer.
     pub(crate) async fn refused(&self, pool: &PgPool, problem: Problem) -> Problem {
         self.recorded(pool, "refused", problem).await
@@ -49,20 +68,24 @@ impl Act {
         metrics::REFUSALS.with_label_values(&[self.name, problem.slug]).inc();
         let detail = format!("{}: {}", problem.slug, problem.detail.as_deref().unwrap_or_default());
         tracing::info!(act = self.name, actor = self.actor, letter = ?self.letter, result, detail, "an operator's act");
-        let recorded = sqlx::query(RECORD)
+        match self.record(pool, result, &detail).await {
+            Ok(()) => problem,
+            // What is not recorded is not answered either.
+            Err(error) => error.into(),
+        }
+    }
+
+    async fn record(&self, pool: &PgPool, result: &str, detail: &str) -> Result<(), sqlx::Error> {
+        sqlx::query(RECORD)
             .bind(&self.actor)
             .bind(self.name)
             .bind(self.letter)
             .bind(self.campaign)
             .bind(self.arguments.to_string())
             .bind(result)
-            .bind(crate::letter::clean(&detail, 1_000))
+            .bind(crate::letter::clean(detail, 1_000))
             .execute(pool)
-            .await;
-        match recorded {
-            Ok(_) => problem,
-            // What is not recorded is not answered either.
-            Err(error) => error.into(),
-        }
+            .await?;
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ pub(crate) mod verbs;
 pub(crate) mod view;
 
 pub(crate) use run::Runner;
-pub use run::{COUNTS, END, LEASE, MARK_ITEMS, NEXT_ITEMS, NEXT_WAVE};
+pub use run::{COUNTS, END, LEASE, MARK_ITEMS, NEXT_ITEMS, NEXT_WAVE, STILL_RUNS};
 
 /// How many messages a wave has; later ones have as many as the last.
 pub const RAMP: [u32; 8] = [1, 2, 5, 20, 50, 100, 200, 500];

@@ -17,6 +17,8 @@ pub struct Config {
     pub replay: ReplayConfig,
     /// `[campaign]`
     pub campaign: CampaignConfig,
+    /// `[retention]`
+    pub retention: RetentionConfig,
 }
 
 /// `[sagas]`
@@ -47,6 +49,10 @@ pub struct ReplayConfig {
     pub claim_ms: u64,
     /// How often what is under way is looked at. Milliseconds.
     pub poll_interval_ms: u64,
+    /// After so long without a sign from its group a replay is shown as not confirmed. Milliseconds.
+    pub confirm_within_ms: u64,
+    /// Topics to which letters of Spring and Kafka Connect may go back that lie on another topic's dead letters.
+    pub foreign_targets: Vec<String>,
 }
 
 /// `[campaign]`
@@ -63,6 +69,14 @@ pub struct CampaignConfig {
     pub lease_ms: u64,
     /// Sagas asked for in a dry run.
     pub dry_run_sagas: usize,
+}
+
+/// `[retention]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// How long letters and campaigns are kept after their end. Days; 0: for ever.
+    pub ended_days: u32,
 }
 
 impl ReplayConfig {
@@ -84,6 +98,12 @@ impl ServiceConfig for Config {
                 "replay.claim_ms ({}) must be above kafka.message_timeout_ms ({message_timeout}): a message that may \
                  still arrive would be sent again",
                 self.replay.claim_ms
+            ));
+        }
+        if self.replay.confirm_within_ms <= self.replay.claim_ms {
+            errors.push(format!(
+                "replay.confirm_within_ms ({}) must be above replay.claim_ms ({}): nothing would be sent again in time",
+                self.replay.confirm_within_ms, self.replay.claim_ms
             ));
         }
         if self.replay.poll_interval_ms < 50 {

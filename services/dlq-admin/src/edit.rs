@@ -17,11 +17,13 @@ use uuid::Uuid;
 
 use crate::audit::Act;
 use crate::letter::{decoded, is_of_letter, stored};
-use crate::replay::{no_letter, wrong_state};
+use crate::replay::{forbidden, no_letter, truncated, wrong_state};
+use crate::target::Targets;
 
 /// What an edit starts from: always the original.
 pub const ORIGINAL: &str =
-    "SELECT state, edit_number, truncated, topic, key, payload, headers::text FROM letter WHERE id = $1";
+    "SELECT state, edit_number, truncated, topic, dlq_topic, source_format, key, payload, headers::text
+FROM letter WHERE id = $1";
 
 /// Keeps an edit, if the letter is new and nobody edited it meanwhile.
 pub const EDIT: &str = "
@@ -56,22 +58,40 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
     Value::deserialize(deserializer).map(Some)
 }
 
-type OriginalRow = (String, i32, bool, String, Option<Vec<u8>>, Option<Vec<u8>>, String);
+#[derive(sqlx::FromRow)]
+struct Original {
+    state: String,
+    edit_number: i32,
+    truncated: bool,
+    topic: String,
+    dlq_topic: String,
+    source_format: String,
+    key: Option<Vec<u8>>,
+    payload: Option<Vec<u8>>,
+    headers: String,
+}
 
 /// Keeps `changes`. Refused when whoever reads the topic could not read the result either.
-pub(crate) async fn edit(pool: &PgPool, id: Uuid, changes: Changes, actor: &str) -> Result<(), Problem> {
+pub(crate) async fn edit(
+    pool: &PgPool,
+    targets: &Targets,
+    id: Uuid,
+    changes: Changes,
+    actor: &str,
+) -> Result<(), Problem> {
     let mut act = Act::on_letter("edit", actor, id, summary(&changes));
-    let row: Option<OriginalRow> = sqlx::query_as(ORIGINAL).bind(id).fetch_optional(pool).await?;
-    let Some((state, number, truncated, topic, key, payload, headers)) = row else {
-        return Err(act.refused(pool, no_letter(id)).await);
-    };
-    if state != "NEW" {
-        return Err(act.refused(pool, wrong_state(id, &state)).await);
+    let row: Option<Original> = sqlx::query_as(ORIGINAL).bind(id).fetch_optional(pool).await?;
+    let Some(row) = row else { return Err(act.refused(pool, no_letter(id)).await) };
+    if row.state != "NEW" {
+        return Err(act.refused(pool, wrong_state(id, &row.state)).await);
     }
-    if truncated {
-        let detail = "the letter has only the start of its message, and none of its headers";
-        return Err(act.refused(pool, Problem::conflict("truncated-letter", detail)).await);
+    if let Some(why) = targets.refusal(&row.topic, &row.dlq_topic, &row.source_format) {
+        return Err(act.refused(pool, forbidden(id, &why)).await);
     }
+    if row.truncated {
+        return Err(act.refused(pool, truncated(id)).await);
+    }
+    let Original { edit_number, topic, key, payload, headers, .. } = row;
     let mut headers = decoded(&headers).map_err(Problem::internal)?;
     headers.retain(|(name, _)| !is_of_letter(name));
     let original = Record { topic, partition: 0, offset: 0, timestamp_ms: None, key, payload, headers };
@@ -83,7 +103,7 @@ pub(crate) async fn edit(pool: &PgPool, id: Uuid, changes: Changes, actor: &str)
     act.arguments["sha256"] = json!(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     let kept = sqlx::query(EDIT)
         .bind(id)
-        .bind(number)
+        .bind(edit_number)
         .bind(edited.key)
         .bind(edited.payload)
         .bind(stored(&edited.headers))

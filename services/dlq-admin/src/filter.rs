@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::letter::clean;
 
 /// The states of a letter.
-pub(crate) const STATES: [&str; 6] = ["NEW", "REPLAYING", "SENT", "REPROCESSED", "FAILED_AGAIN", "DISCARDED"];
+pub(crate) const STATES: [&str; 7] =
+    ["NEW", "REPLAYING", "SENT", "UNCONFIRMED", "REPROCESSED", "FAILED_AGAIN", "DISCARDED"];
 
 /// Conditions on `letter`, for the parameters $1 to $7 that [`Filter::bind`] binds.
 macro_rules! matches_filter {
@@ -48,12 +49,18 @@ pub(crate) struct Filter {
     /// These only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ids: Option<Vec<Uuid>>,
-    /// `NEW`, since no other can be sent.
+    /// For a campaign `NEW`, since no other can be sent; to discard, `NEW` or `UNCONFIRMED`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<String>,
 }
 
 impl Filter {
+    /// Whether anything but the state is said.
+    pub(crate) fn has_conditions(&self) -> bool {
+        let Filter { topic, reason, group, key, fingerprint, edited, ids, state: _ } = self;
+        [topic, reason, group, key, fingerprint].iter().any(|text| text.is_some()) || edited.is_some() || ids.is_some()
+    }
+
     /// Adds $1 to $7.
     pub(crate) fn bind<'q, O>(
         &self,

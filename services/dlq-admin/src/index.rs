@@ -1,13 +1,16 @@
 //! Every dead letter topic, read into the database.
 
-use messaging::{BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Poison, Record, async_trait};
+use messaging::{
+    BatchHandler, Delivery, Envelope, HandlerError, Outgoing, Poison, Record, async_trait, is_unavailable,
+};
 use sqlx::PgPool;
 
 use crate::letter::Letter;
 use crate::metrics;
 
 /// Inserts the letters that are new. One that is the end of a replay marks the letter which was replayed; that counts
-/// for the group alone that it was replayed for, since others read the topic too.
+/// for the group alone that it was replayed for, since others read the topic too. Of a letter that names no group nobody
+/// can say for whom it was replayed, so that any group's counts.
 pub const INDEX: &str = "
 WITH letters AS (
     SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::integer[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[],
@@ -24,14 +27,15 @@ WITH letters AS (
     SELECT id, topic, partition, \"offset\", origin_at, group_name, source_format, dlq_topic, dlq_partition, dlq_offset,
         dlq_at, key, key_text, payload, headers::json, reason, error, attempts, first_failed_at, fingerprint, truncated,
         saga_id, came_as,
-        (SELECT o.id FROM letter o WHERE o.replay_id = l.came_as AND o.group_name = l.group_name)
+        (SELECT o.id FROM letter o WHERE o.replay_id = l.came_as AND o.group_name IN (l.group_name, ''))
     FROM letters l ORDER BY position
     ON CONFLICT (id) DO NOTHING
     RETURNING id, group_name, came_as, source_format
 ), failed AS (
     UPDATE letter o SET state = 'FAILED_AGAIN', state_at = now(), failed_as = f.id
     FROM (SELECT DISTINCT ON (came_as, group_name) id, came_as, group_name FROM fresh WHERE came_as IS NOT NULL) f
-    WHERE o.replay_id = f.came_as AND o.group_name = f.group_name AND o.state IN ('REPLAYING', 'SENT', 'REPROCESSED')
+    WHERE o.replay_id = f.came_as AND o.group_name IN (f.group_name, '')
+      AND o.state IN ('REPLAYING', 'SENT', 'UNCONFIRMED', 'REPROCESSED')
     RETURNING o.id, o.replay_id, o.failed_as
 ), told AS (
     INSERT INTO letter_history (letter_id, event, replay_id, detail)
@@ -61,9 +65,40 @@ impl BatchHandler for Indexer {
     }
 
     async fn handle(&self, batch: &[Delivery<Letter>]) -> Result<Vec<Outgoing>, HandlerError> {
+        let letters: Vec<&Letter> = batch.iter().map(|delivery| &delivery.message).collect();
+        match self.insert(&letters).await {
+            Ok(()) => {}
+            Err(error) if is_unavailable(&error) => return Err(error.into()),
+            // One of them is refused. The others are not to wait for it.
+            Err(_) => {
+                for letter in letters {
+                    self.insert_alone(letter).await?;
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+impl Indexer {
+    /// Inserts one letter: what PostgreSQL refuses whole is listed without its message, which stays on its topic. If that is
+    /// refused too it is not the letter's fault, and it waits.
+    async fn insert_alone(&self, letter: &Letter) -> Result<(), HandlerError> {
+        match self.insert(&[letter]).await {
+            Err(error) if !is_unavailable(&error) => {
+                self.insert(&[&letter.reduced(&error.to_string())]).await?;
+                tracing::error!(letter = %letter.id, topic = letter.dlq.0, partition = letter.dlq.1,
+                    offset = letter.dlq.2, %error, "the database refuses a letter: it is listed without its message");
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    async fn insert(&self, letters: &[&Letter]) -> Result<(), sqlx::Error> {
         macro_rules! column {
             ($letter:ident => $value:expr) => {
-                batch.iter().map(|delivery| &delivery.message).map(|$letter| $value).collect::<Vec<_>>()
+                letters.iter().map(|$letter| $value).collect::<Vec<_>>()
             };
         }
         let fresh: Vec<(String, i64, i64)> = sqlx::query_as(INDEX)
@@ -97,6 +132,6 @@ impl BatchHandler for Indexer {
         }
         let failed = fresh.first().map_or(0, |(_, _, failed)| failed.unsigned_abs());
         metrics::REPLAYS.with_label_values(&["failed-again"]).inc_by(failed);
-        Ok(Vec::new())
+        Ok(())
     }
 }

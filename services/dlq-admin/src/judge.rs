@@ -4,10 +4,12 @@
 //! letter carries the replay's id. A letter is on its topic before the group commits. So the order is: see the commit,
 //! ask where the dead letter topic ends, wait until this service has read up to there, look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use messaging::KafkaConfig;
-use messaging::admin::{self, AdminError};
+use messaging::admin::{AdminError, Observer};
 use service_kit::BoxError;
 use sqlx::PgPool;
 
@@ -16,7 +18,7 @@ use crate::{GROUP, metrics};
 /// What is sent and not judged, by where its group must have come.
 pub const UNDER_WAY: &str = "
 SELECT group_name, topic, dlq_topic, sent_partition, min(sent_offset)
-FROM letter WHERE state = 'SENT' AND group_name <> ''
+FROM letter WHERE state = ANY($1) AND group_name <> '' AND sent_offset IS NOT NULL
 GROUP BY 1, 2, 3, 4";
 
 /// Whether something is claimed or sent, also by others.
@@ -27,13 +29,21 @@ pub const ANY_UNDER_WAY: &str =
 pub const JUDGE: &str = "
 WITH done AS (
     UPDATE letter SET state = 'REPROCESSED', state_at = now()
-    WHERE state = 'SENT' AND group_name = $1 AND topic = $2 AND dlq_topic = $3 AND sent_partition = $4 AND sent_offset < $5
+    WHERE state IN ('SENT', 'UNCONFIRMED') AND group_name = $1 AND topic = $2 AND dlq_topic = $3 AND sent_partition = $4
+      AND sent_offset < $5
     RETURNING id, replay_id
 )
 INSERT INTO letter_history (letter_id, event, replay_id) SELECT id, 'REPROCESSED', replay_id FROM done";
 
-/// Letters by topic and state.
-pub const COUNT: &str = "SELECT topic, state, count(*) FROM letter GROUP BY 1, 2";
+/// Letters by topic and state, from the counts that are kept.
+pub const COUNT: &str = "
+SELECT g.topic, c.state, sum(c.count)::bigint FROM letter_count c JOIN letter_group g USING (fingerprint)
+GROUP BY 1, 2 HAVING sum(c.count) > 0";
+
+/// How often is looked at what was not confirmed in time: its group may be back, or never come.
+const SECOND_LOOK: Duration = Duration::from_secs(15);
+/// Questions to the broker at once.
+const QUESTIONS: usize = 8;
 
 /// For whom messages were sent: the group, the topic, and where they go when they fail again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,34 +65,35 @@ struct Barrier {
 /// Follows what was sent back. What it knows is asked for again after a restart.
 pub(crate) struct Judge {
     pool: PgPool,
-    kafka: KafkaConfig,
+    observer: Observer,
     barriers: Vec<Barrier>,
+    looked_again: Option<Instant>,
 }
 
 impl Judge {
     pub(crate) fn new(pool: PgPool, kafka: KafkaConfig) -> Self {
-        Judge { pool, kafka, barriers: Vec::new() }
+        Judge { pool, observer: Observer::new(kafka), barriers: Vec::new(), looked_again: None }
     }
 
     /// One look. Tells whether anything is under way.
     pub(crate) async fn look(&mut self) -> Result<bool, BoxError> {
-        let rows: Vec<(String, String, String, i32, i64)> = sqlx::query_as(UNDER_WAY).fetch_all(&self.pool).await?;
-        let mut waiting: BTreeMap<Target, Vec<(i32, i64)>> = BTreeMap::new();
-        for (group, topic, dlq_topic, partition, first) in rows {
-            waiting.entry(Target { group, topic, dlq_topic }).or_default().push((partition, first));
-        }
+        let waiting = self.waiting().await?;
+        let fresh: Vec<_> = waiting
+            .iter()
+            .filter(|(target, _)| self.barriers.iter().all(|barrier| barrier.target != **target))
+            .collect();
         // A group or a topic that cannot be asked for, because it was deleted or is nobody's business, holds up no other.
         let mut failure: Option<BoxError> = None;
-        for (target, firsts) in &waiting {
-            if self.barriers.iter().any(|barrier| barrier.target == *target) {
-                continue;
-            }
-            match self.passed(target, firsts).await {
-                Ok(barrier) => self.barriers.extend(barrier),
-                Err(error) => failure = Some(error.into()),
+        let mut barriers = std::mem::take(&mut self.barriers);
+        for part in fresh.chunks(QUESTIONS) {
+            for found in join_all(part.iter().map(|(target, firsts)| self.passed(target, firsts))).await {
+                match found {
+                    Ok(barrier) => barriers.extend(barrier),
+                    Err(error) => failure = Some(error.into()),
+                }
             }
         }
-        for barrier in std::mem::take(&mut self.barriers) {
+        for barrier in barriers {
             match self.is_read(&barrier).await {
                 Ok(true) => self.judge(&barrier).await?,
                 Ok(false) => self.barriers.push(barrier),
@@ -96,10 +107,29 @@ impl Judge {
         }
     }
 
+    /// Who is waited for, with the first message in each partition. At times that includes what was not confirmed.
+    async fn waiting(&mut self) -> Result<BTreeMap<Target, Vec<(i32, i64)>>, sqlx::Error> {
+        let again = self.looked_again.is_none_or(|looked| looked.elapsed() >= SECOND_LOOK);
+        let states: &[&str] = if again { &["SENT", "UNCONFIRMED"] } else { &["SENT"] };
+        let rows: Vec<(String, String, String, i32, i64)> =
+            sqlx::query_as(UNDER_WAY).bind(states).fetch_all(&self.pool).await?;
+        if again {
+            self.looked_again = Some(Instant::now());
+            // Between two of these looks a connection is kept also when nothing is sent for its group.
+            let groups: HashSet<&str> = rows.iter().map(|(group, ..)| group.as_str()).collect();
+            self.observer.forget_all_but(&groups.into_iter().chain([GROUP]).collect());
+        }
+        let mut waiting: BTreeMap<Target, Vec<(i32, i64)>> = BTreeMap::new();
+        for (group, topic, dlq_topic, partition, first) in rows {
+            waiting.entry(Target { group, topic, dlq_topic }).or_default().push((partition, first));
+        }
+        Ok(waiting)
+    }
+
     /// Where the dead letters end, if the group has passed any of the messages sent to it; `firsts` are the first of them
     /// in each partition.
     async fn passed(&self, target: &Target, firsts: &[(i32, i64)]) -> Result<Option<Barrier>, AdminError> {
-        let committed = self.committed(&target.group, &target.topic).await?;
+        let committed = self.observer.committed(&target.group, &target.topic).await?;
         let passed: Vec<(i32, i64)> = firsts
             .iter()
             .filter_map(|(partition, first)| Some((*partition, *committed.get(partition)?, *first)))
@@ -109,22 +139,21 @@ impl Judge {
         if passed.is_empty() {
             return Ok(None);
         }
-        let ends = admin::offsets(&self.kafka.bootstrap_servers, &self.kafka.topic(&target.dlq_topic)).await?;
+        let ends = self.observer.ends(&target.dlq_topic).await?;
         Ok(Some(Barrier { target: target.clone(), passed, ends }))
     }
 
-    async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, AdminError> {
-        let (group, topic) = (self.kafka.group(group), self.kafka.topic(topic));
-        let offsets = admin::group_offsets(&self.kafka.bootstrap_servers, &group, &[topic]).await?;
-        Ok(offsets.into_iter().map(|((_, partition), offset)| (partition, offset)).collect())
-    }
-
+    /// Whether the index has read the dead letters up to the barrier. What retention has removed meanwhile is nothing to wait
+    /// for; the index commits behind the marks of transactions too, which are given to nobody.
     async fn is_read(&self, barrier: &Barrier) -> Result<bool, AdminError> {
-        let read = self.committed(GROUP, &barrier.target.dlq_topic).await?;
-        Ok((0..).zip(&barrier.ends).all(|(partition, (first, end))| {
-            // Nothing was ever read of a partition that is empty.
-            read.get(&partition).copied().unwrap_or(0).max(*first) >= *end
-        }))
+        let read = self.observer.committed(GROUP, &barrier.target.dlq_topic).await?;
+        let reached = |now: &[(i64, i64)]| {
+            (0..).zip(&barrier.ends).zip(now).all(|((partition, (_, end)), (first, _))| {
+                // Nothing was ever read of a partition that is empty.
+                read.get(&partition).copied().unwrap_or(0).max(*first) >= *end
+            })
+        };
+        Ok(reached(&barrier.ends) || reached(&self.observer.ends(&barrier.target.dlq_topic).await?))
     }
 
     async fn judge(&self, Barrier { target, passed, .. }: &Barrier) -> Result<(), sqlx::Error> {

@@ -81,6 +81,28 @@ impl Letter {
             origin,
         }
     }
+
+    /// What can be listed of it in any case: where it was and lies, in plain characters, and why the rest is missing.
+    pub(crate) fn reduced(&self, refusal: &str) -> Self {
+        let plain = |text: &str| -> String {
+            text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
+        };
+        let mut origin = self.origin.clone();
+        for text in [&mut origin.topic, &mut origin.group, &mut origin.reason] {
+            *text = plain(text);
+        }
+        let error = format!("{} (the index refuses the rest of the letter: {refusal})", origin.error);
+        origin.error = plain(&error).chars().take(ERROR_CHARACTERS).collect();
+        Letter {
+            origin,
+            key: None,
+            key_text: self.key_text.as_deref().map(plain),
+            payload: None,
+            headers: "[]".to_owned(),
+            truncated: true,
+            ..self.clone()
+        }
+    }
 }
 
 /// A key as it is searched.

@@ -83,6 +83,11 @@ impl Sagas {
         self.course.get().is_some_and(|course| course.contains(topic))
     }
 
+    /// All such topics.
+    pub(crate) fn course(&self) -> Vec<String> {
+        self.course.get().into_iter().flatten().cloned().collect()
+    }
+
     /// Asks where `saga` is.
     pub(crate) async fn ask(&self, saga: Uuid) -> Result<Word, Unreachable> {
         let failed = |error: reqwest::Error| Unreachable(error.without_url().to_string());

@@ -72,7 +72,8 @@ pub(crate) struct LetterView {
     /// The saga that the message names.
     #[serde(skip_serializing_if = "Option::is_none")]
     saga_id: Option<Uuid>,
-    /// `NEW`, `REPLAYING` (claimed), `SENT`, `REPROCESSED`, `FAILED_AGAIN` (see `failedAs`) or `DISCARDED`.
+    /// `NEW`, `REPLAYING` (claimed), `SENT`, `UNCONFIRMED` (sent, or perhaps sent, and nobody could say in time what became
+    /// of it), `REPROCESSED`, `FAILED_AGAIN` (see `failedAs`) or `DISCARDED`.
     #[schema(example = "NEW")]
     pub(crate) state: String,
     /// Since when.
@@ -131,7 +132,10 @@ impl FromRow<'_, PgRow> for LetterView {
     }
 }
 
-/// Bytes in two spellings.
+/// So many bytes of a key or a value are shown.
+pub(crate) const SHOWN_BYTES: i32 = 64 * 1024;
+
+/// Bytes in two spellings: the first 64 KiB of them.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Bytes {
@@ -139,14 +143,18 @@ pub(crate) struct Bytes {
     hex: String,
     /// As UTF-8; what is none is replaced.
     text: String,
+    /// There are more: `GET /api/dlq/messages/{id}/bytes` gives all of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cut: bool,
 }
 
 impl Bytes {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    /// `bytes` are the start of `size`.
+    pub(crate) fn of(bytes: &[u8], size: usize) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
         let hex = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
-        Bytes { hex, text: String::from_utf8_lossy(bytes).into_owned() }
+        Bytes { hex, text: String::from_utf8_lossy(bytes).into_owned(), cut: size > bytes.len() }
     }
 }
 
@@ -156,7 +164,8 @@ mod tests {
 
     #[test]
     fn bytes_are_shown_as_they_are_and_as_text() {
-        let bytes = Bytes::of(b"a\0\xff");
-        assert_eq!((bytes.hex.as_str(), bytes.text.as_str()), ("6100ff", "a\0\u{fffd}"));
+        let bytes = Bytes::of(b"a\0\xff", 3);
+        assert_eq!((bytes.hex.as_str(), bytes.text.as_str(), bytes.cut), ("6100ff", "a\0\u{fffd}", false));
+        assert!(Bytes::of(b"a", 2).cut);
     }
 }

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{By, Filter, SERVICE, act, table, text};
+use super::{By, Filter, Page, SERVICE, act, table, text};
 use crate::api::Api;
 
 /// How often `--watch` looks.
@@ -43,8 +43,11 @@ enum Command {
         by: By,
     },
     /// Lists campaigns, the newest first
-    #[command(after_help = "Example:\n  symphony dlq campaign list")]
-    List,
+    #[command(after_help = "Example:\n  symphony dlq campaign list --limit 10")]
+    List {
+        #[command(flatten)]
+        page: Page,
+    },
     /// Shows a campaign with its progress
     #[command(after_help = "Example:\n  symphony dlq campaign show 01a1fd92-26a2-73f9-9d40-138fbf717e22")]
     Show {
@@ -99,8 +102,8 @@ pub(super) async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<Ex
             let good = !watch || campaign["state"] == "COMPLETED";
             return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::List => {
-            let page = api.get(SERVICE, "/api/dlq/replays", &[]).await?;
+        Command::List { page } => {
+            let page = api.get(SERVICE, "/api/dlq/replays", &page.query()).await?;
             if json {
                 outln!("{page}");
                 return Ok(ExitCode::SUCCESS);
@@ -114,6 +117,9 @@ pub(super) async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<Ex
                 rows.add_row(cells.chain([text(&campaign["actor"])]));
             }
             outln!("{rows}");
+            if let Some(cursor) = page["nextCursor"].as_str() {
+                eprintln!("more with --cursor {cursor}");
+            }
         }
         Command::Show { id } => print(json, &api.get(SERVICE, &format!("/api/dlq/replays/{id}"), &[]).await?)?,
         Command::Pause(verb) => print(json, &to(api, verb, "pause").await?)?,

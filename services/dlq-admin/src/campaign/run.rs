@@ -8,29 +8,38 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::wave_size;
+use crate::background::Failing;
 use crate::replay::{AT_ONCE, Claimant, Replays};
 use crate::{GROUP, metrics};
 
 /// Messages of one step at most: as many as are sent at once, so that no claim runs out before its message's turn.
 const STEP: u32 = AT_ONCE as u32;
+/// A campaign that cannot go on, perhaps because somebody does not answer, takes so little of the others' time.
+const AGAIN: Duration = Duration::from_secs(5);
 /// A wave is sent in parts of so much time's allowance.
 const PART_SECONDS: f64 = 0.25;
 
-/// Takes campaigns that nobody runs, and keeps those that this replica runs.
+/// Takes campaigns that nobody runs, and keeps those that this replica runs: those first that were looked at the longest
+/// ago, so that each has its turn however many there are.
 pub const LEASE: &str = "
 UPDATE campaign SET lease_owner = $1, lease_until = now() + $2 * interval '1 millisecond'
 WHERE id IN (
     SELECT id FROM campaign WHERE state = 'RUNNING' AND (lease_owner = $1 OR lease_until < now())
-    ORDER BY created_at LIMIT 20 FOR UPDATE SKIP LOCKED)
+    ORDER BY lease_until LIMIT 20 FOR UPDATE SKIP LOCKED)
 RETURNING id, rate, max_failure_share, wave, actor";
 
-/// Where a campaign is: not begun, due in this wave, on their way, reprocessed, failed again.
+/// Whether the replica $2 still runs a campaign.
+pub const STILL_RUNS: &str =
+    "SELECT EXISTS (SELECT FROM campaign WHERE id = $1 AND state = 'RUNNING' AND lease_owner = $2)";
+
+/// Where a campaign is: not begun, due in this wave, on their way, reprocessed, failed again, not confirmed.
 pub const COUNTS: &str = "
 SELECT count(*) FILTER (WHERE i.state = 'WAITING' AND i.wave IS NULL),
     count(*) FILTER (WHERE i.state = 'WAITING' AND i.wave IS NOT NULL),
     count(*) FILTER (WHERE i.state = 'SENT' AND l.state IN ('REPLAYING', 'SENT') AND l.group_name <> ''),
     count(*) FILTER (WHERE i.state = 'SENT' AND l.state = 'REPROCESSED'),
-    count(*) FILTER (WHERE i.state = 'SENT' AND l.state = 'FAILED_AGAIN')
+    count(*) FILTER (WHERE i.state = 'SENT' AND l.state = 'FAILED_AGAIN'),
+    count(*) FILTER (WHERE i.state = 'SENT' AND l.state = 'UNCONFIRMED' AND l.group_name <> '')
 FROM campaign_item i JOIN letter l ON l.id = i.letter_id WHERE i.campaign_id = $1";
 
 /// Begins the wave $2 with the next $4 letters, if this replica still runs the campaign.
@@ -73,7 +82,7 @@ struct Campaign {
 }
 
 #[derive(sqlx::FromRow)]
-struct Counts(i64, i64, i64, i64, i64);
+struct Counts(i64, i64, i64, i64, i64, i64);
 
 /// Runs campaigns whose lease it can get.
 pub(crate) struct Runner {
@@ -83,35 +92,44 @@ pub(crate) struct Runner {
     lease_ms: u64,
     /// When each campaign may send again, by its rate.
     paces: HashMap<Uuid, Instant>,
+    failing: HashMap<Uuid, Failing>,
 }
 
 impl Runner {
     pub(crate) fn new(pool: PgPool, replays: Arc<Replays>, lease_ms: u64) -> Self {
-        Runner { pool, replays, replica: Uuid::new_v4(), lease_ms, paces: HashMap::new() }
+        Runner { pool, replays, replica: Uuid::new_v4(), lease_ms, paces: HashMap::new(), failing: HashMap::new() }
     }
 
     /// A step of every campaign. Tells when the next is due; none when no campaign runs here.
-    pub(crate) async fn turn(&mut self) -> Result<Option<Duration>, BoxError> {
+    ///
+    /// # Errors
+    /// When the campaigns cannot be asked for. One that cannot go on is said in the log and holds up no other.
+    pub(crate) async fn turn(&mut self) -> Result<Option<Duration>, sqlx::Error> {
         let lease = self.lease_ms as f64;
         let campaigns: Vec<Campaign> =
             sqlx::query_as(LEASE).bind(self.replica).bind(lease).fetch_all(&self.pool).await?;
         metrics::CAMPAIGNS.set(i64::try_from(campaigns.len()).unwrap_or(i64::MAX));
-        self.paces.retain(|id, _| campaigns.iter().any(|campaign| campaign.id == *id));
-        let (mut next, mut failure) = (None, None);
+        let runs = |id: &Uuid| campaigns.iter().any(|campaign| campaign.id == *id);
+        let now = Instant::now();
+        // One whose turn it is not keeps its pace.
+        self.paces.retain(|id, pace| runs(id) || *pace > now);
+        self.failing.retain(|id, _| runs(id));
+        let mut next = None;
         for campaign in &campaigns {
-            // One that cannot go on holds up no other.
-            match self.step(campaign).await {
-                Ok(due) => next = Some(next.map_or(due, |next: Duration| next.min(due))),
-                Err(error) => failure = Some(error),
+            let due = self.step(campaign).await;
+            if due.is_err() {
+                self.paces.insert(campaign.id, Instant::now() + AGAIN);
             }
+            let failing = self.failing.entry(campaign.id).or_insert_with(|| Failing::new("a campaign stands still"));
+            next = sooner(next, failing.told(due));
         }
-        failure.map_or(Ok(next), Err)
+        Ok(next)
     }
 
     /// Sends a part of the wave, or waits for it, or begins the next, or ends. Gives the time until there is more to do.
     async fn step(&mut self, campaign: &Campaign) -> Result<Duration, BoxError> {
         let counts: Counts = sqlx::query_as(COUNTS).bind(campaign.id).fetch_one(&self.pool).await?;
-        let Counts(waiting, due, under_way, reprocessed, failed) = counts;
+        let Counts(waiting, due, under_way, reprocessed, failed, unconfirmed) = counts;
         // All that is not known yet counts as good: when it passes now, it passes in the end.
         let share = failed as f64 / (due + under_way + reprocessed + failed).max(1) as f64;
         if failed > 0 && share > campaign.max_failure_share {
@@ -120,6 +138,11 @@ impl Runner {
                 reprocessed + failed,
                 campaign.max_failure_share
             );
+            self.end(campaign, "STOPPED", Some(&reason)).await?;
+            return Ok(Duration::ZERO);
+        }
+        if unconfirmed > 0 {
+            let reason = format!("{unconfirmed} sent messages were not confirmed in time: does their group still run?");
             self.end(campaign, "STOPPED", Some(&reason)).await?;
             return Ok(Duration::ZERO);
         }
@@ -176,9 +199,7 @@ impl Runner {
     }
 
     async fn still_runs(&self, campaign: &Campaign) -> Result<bool, sqlx::Error> {
-        let lease = self.lease_ms as f64;
-        let kept: Vec<Campaign> = sqlx::query_as(LEASE).bind(self.replica).bind(lease).fetch_all(&self.pool).await?;
-        Ok(kept.iter().any(|kept| kept.id == campaign.id))
+        sqlx::query_scalar(STILL_RUNS).bind(campaign.id).bind(self.replica).fetch_one(&self.pool).await
     }
 
     async fn mark(&self, campaign: Uuid, marks: &[(Uuid, &str, String)]) -> Result<(), sqlx::Error> {
@@ -199,5 +220,28 @@ impl Runner {
         sqlx::query(END).bind(campaign.id).bind(state).bind(reason).execute(&self.pool).await?;
         tracing::info!(campaign = %campaign.id, state, reason, "a campaign ended");
         Ok(())
+    }
+}
+
+/// When the first of them has more to do. One that fails is tried again when the runner looks anyway: it neither hurries
+/// the others nor delays them.
+fn sooner(next: Option<Duration>, due: Option<Duration>) -> Option<Duration> {
+    match (next, due) {
+        (Some(next), Some(due)) => Some(next.min(due)),
+        (next, due) => next.or(due),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_campaign_that_fails_neither_hurries_nor_delays_the_others() {
+        let second = Duration::from_secs(1);
+        let next = |dues: &[Option<Duration>]| dues.iter().copied().fold(None, sooner);
+        assert_eq!(next(&[None, Some(second), Some(second * 2), None]), Some(second));
+        assert_eq!(next(&[Some(Duration::ZERO), None]), Some(Duration::ZERO));
+        assert_eq!(next(&[None, None]), None);
     }
 }

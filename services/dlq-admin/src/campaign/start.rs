@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use service_kit::{FieldError, Problem};
 use sqlx::PgPool;
 use utoipa::ToSchema;
@@ -12,6 +12,7 @@ use crate::audit::Act;
 use crate::config::CampaignConfig;
 use crate::filter::{Filter, matches_filter};
 use crate::replay::Replays;
+use crate::target::FORBIDDEN;
 
 /// Starts a campaign over all new letters that match, the oldest first.
 pub const START: &str = concat!(
@@ -32,15 +33,17 @@ WITH matched AS (
 SELECT count(*) FROM matched"
 );
 
-/// What a campaign would have to send, and what of it is cut.
+/// What a campaign would have to send, by where it would go, and what of it is cut.
 pub const COUNT_MATCHES: &str = concat!(
-    "SELECT count(*), count(*) FILTER (WHERE truncated) FROM letter WHERE state = 'NEW' AND ",
-    matches_filter!()
+    "SELECT topic, dlq_topic, source_format, truncated, count(*) FROM letter WHERE state = 'NEW' AND ",
+    matches_filter!(),
+    " GROUP BY 1, 2, 3, 4"
 );
 
-/// Those of them that name a saga.
+/// Those of them on the topics $9, with the saga that they name, or else the key.
 pub const MATCHED_SAGAS: &str = concat!(
-    "SELECT id, saga_id, topic FROM letter WHERE state = 'NEW' AND saga_id IS NOT NULL AND NOT truncated AND ",
+    "SELECT id, saga_id, key_text, topic, dlq_topic, source_format FROM letter
+WHERE state = 'NEW' AND NOT truncated AND topic = ANY($9) AND ",
     matches_filter!(),
     " ORDER BY seq LIMIT $8"
 );
@@ -90,6 +93,14 @@ pub(crate) struct Limits {
 }
 
 impl Wanted {
+    /// As it stands in the audit.
+    pub(crate) fn arguments(&self) -> Value {
+        json!({
+            "filter": self.filter, "ratePerSecond": self.rate_per_second, "maxFailureShare": self.max_failure_share,
+            "dryRun": self.dry_run,
+        })
+    }
+
     /// The limits asked for.
     pub(crate) fn limits(&self, config: &CampaignConfig) -> Result<Limits, Problem> {
         let rate = self.rate_per_second.unwrap_or(config.rate_per_second);
@@ -132,49 +143,54 @@ pub(crate) async fn start(
     show(pool, id).await
 }
 
-/// Tells what the campaign would do. Changes nothing.
+type MatchRow = (String, String, String, bool, i64);
+type SagaRow = (Uuid, Option<Uuid>, Option<String>, String, String, String);
+
+/// Tells what the campaign would do. Changes nothing but the audit.
 pub(crate) async fn preview(
     pool: &PgPool,
     replays: &Replays,
     wanted: &Wanted,
     limits: &Limits,
     most_sagas: usize,
-    actor: &str,
+    act: &Act,
 ) -> Result<DryRun, Problem> {
-    let (matched, truncated): (i64, i64) = wanted.filter.bind(sqlx::query_as(COUNT_MATCHES)).fetch_one(pool).await?;
-    let limit = i64::try_from(most_sagas).unwrap_or(i64::MAX);
-    let named: Vec<(Uuid, Uuid, String)> =
-        wanted.filter.bind(sqlx::query_as(MATCHED_SAGAS)).bind(limit).fetch_all(pool).await?;
-    let asked: Vec<(Uuid, Uuid)> = named
+    let rows: Vec<MatchRow> = wanted.filter.bind(sqlx::query_as(COUNT_MATCHES)).fetch_all(pool).await?;
+    let mut matched = 0;
+    let mut reasons: BTreeMap<String, i64> = BTreeMap::new();
+    for (topic, dlq_topic, format, truncated, count) in rows {
+        matched += count;
+        if replays.targets().refusal(&topic, &dlq_topic, &format).is_some() {
+            *reasons.entry(FORBIDDEN.to_owned()).or_default() += count;
+        } else if truncated {
+            *reasons.entry("truncated-letter".to_owned()).or_default() += count;
+        }
+    }
+    let rows: Vec<SagaRow> = wanted
+        .filter
+        .bind(sqlx::query_as(MATCHED_SAGAS))
+        .bind(i64::try_from(most_sagas).unwrap_or(i64::MAX))
+        .bind(replays.sagas().course())
+        .fetch_all(pool)
+        .await?;
+    let asked: Vec<(Uuid, Uuid)> = rows
         .into_iter()
-        .filter(|(.., topic)| replays.sagas().is_course(topic))
-        .map(|(id, saga, _)| (id, saga))
+        .filter(|(.., topic, dlq_topic, format)| replays.targets().refusal(topic, dlq_topic, format).is_none())
+        .filter_map(|(id, saga, key, ..)| Some((id, saga.or_else(|| Uuid::try_parse(key?.trim()).ok())?)))
         .collect();
     let ended = match replays.ended_among(&asked).await {
         Ok(ended) => ended,
-        Err(error) => {
-            let act = Act {
-                name: "campaign-preview",
-                actor: actor.to_owned(),
-                letter: None,
-                campaign: None,
-                arguments: json!(wanted.filter),
-            };
-            return Err(act.failed(pool, error.into()).await);
-        }
+        Err(error) => return Err(act.failed(pool, error.into()).await),
     };
-    let mut reasons: BTreeMap<String, i64> = BTreeMap::new();
     for (_, reason) in ended {
         *reasons.entry(reason).or_default() += 1;
-    }
-    if truncated > 0 {
-        reasons.insert("truncated-letter".to_owned(), truncated);
     }
     let refusals: Vec<Refusal> = reasons
         .into_iter()
         .map(|(reason, count)| Refusal { state: "REFUSED".to_owned(), reason: Some(reason), count })
         .collect();
     let refused = refusals.iter().map(|refusal| refusal.count).sum();
+    act.done(pool, &format!("{matched} letters match, {refused} of them would be refused")).await?;
     Ok(DryRun {
         dry_run: true,
         matched,

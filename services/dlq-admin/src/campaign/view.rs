@@ -20,6 +20,8 @@ FROM campaign c CROSS JOIN LATERAL (
         count(*) FILTER (WHERE i.state = 'SENT' AND l.state IN ('REPLAYING', 'SENT') AND l.group_name = '') AS unwatched,
         count(*) FILTER (WHERE i.state = 'SENT' AND l.state = 'REPROCESSED') AS reprocessed,
         count(*) FILTER (WHERE i.state = 'SENT' AND l.state = 'FAILED_AGAIN') AS failed_again,
+        count(*) FILTER (WHERE i.state = 'SENT' AND l.state = 'UNCONFIRMED') AS unconfirmed,
+        count(*) FILTER (WHERE i.state = 'SENT' AND l.state = 'DISCARDED') AS discarded,
         count(*) FILTER (WHERE i.state = 'REFUSED') AS refused,
         count(*) FILTER (WHERE i.state = 'SKIPPED') AS skipped
     FROM campaign_item i JOIN letter l ON l.id = i.letter_id WHERE i.campaign_id = c.id) p
@@ -42,7 +44,7 @@ pub const LIST_CAMPAIGNS: &str = concat!(
 pub(crate) struct CampaignView {
     /// The campaign.
     pub(crate) id: Uuid,
-    /// `RUNNING`, `PAUSED`, `STOPPED` (too much failed again), `CANCELLED` or `COMPLETED`.
+    /// `RUNNING`, `PAUSED`, `STOPPED` (too much failed again, or was not confirmed in time), `CANCELLED` or `COMPLETED`.
     #[schema(example = "RUNNING")]
     pub(crate) state: String,
     /// Why it stopped.
@@ -83,6 +85,10 @@ pub(crate) struct Progress {
     reprocessed: i64,
     /// Dead letters again.
     failed_again: i64,
+    /// Sent, and not confirmed in time.
+    unconfirmed: i64,
+    /// Given up by an operator after they were not confirmed in time.
+    discarded: i64,
     /// Not to be sent.
     refused: i64,
     /// Acted on by somebody else before their turn.
@@ -125,6 +131,8 @@ impl FromRow<'_, sqlx::postgres::PgRow> for CampaignView {
                 unwatched: row.try_get("unwatched")?,
                 reprocessed: row.try_get("reprocessed")?,
                 failed_again: row.try_get("failed_again")?,
+                unconfirmed: row.try_get("unconfirmed")?,
+                discarded: row.try_get("discarded")?,
                 refused: row.try_get("refused")?,
                 skipped: row.try_get("skipped")?,
                 refusals: refusals.map(|Json(refusals)| refusals).unwrap_or_default(),

@@ -28,7 +28,7 @@ pub(crate) struct AuditEntry {
     at: DateTime<Utc>,
     /// Who: the header `X-Actor` of the request, or `anonymous`.
     actor: String,
-    /// What: `replay`, `edit`, `discard`, `campaign-start`, `campaign-pause`, …
+    /// What: `replay`, `edit`, `discard`, `discard-many`, `campaign-preview`, `campaign-start`, `campaign-pause`, …
     act: String,
     /// The letter.
     #[serde(skip_serializing_if = "Option::is_none")]

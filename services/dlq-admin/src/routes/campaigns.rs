@@ -7,12 +7,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde_json::json;
 use service_kit::db::detached;
 use service_kit::http::actor;
 use service_kit::{ApiJson, ApiPath, ApiQuery, Page, Problem, paging};
 use uuid::Uuid;
 
 use super::Api;
+use crate::audit::Act;
 use crate::campaign::start::{DryRun, Wanted, preview, start};
 use crate::campaign::verbs::{Verb, act};
 use crate::campaign::view::{CampaignView, LIST_CAMPAIGNS, show};
@@ -32,7 +34,7 @@ pub(crate) struct ListQuery {
 ///
 /// It sends in waves of 1, 2, 5, 20, 50, 100, 200 and then 500 messages, never more than `ratePerSecond`, the oldest
 /// letters first; each wave must be processed before the next begins. It stops by itself when more than
-/// `maxFailureShare` of what it sent failed again, and ends when the last message is processed.
+/// `maxFailureShare` of what it sent failed again, or when its group gives no sign for too long, and ends when the last message is processed.
 #[utoipa::path(post, path = "/api/dlq/replays", tag = "campaigns",
     params(("X-Actor" = Option<String>, Header, description = "Who acts")),
     request_body = Wanted,
@@ -47,13 +49,19 @@ pub(crate) struct ListQuery {
 pub(crate) async fn start_campaign(
     State(api): State<Api>,
     headers: HeaderMap,
-    ApiJson(wanted): ApiJson<Wanted>,
+    body: Result<ApiJson<Wanted>, Problem>,
 ) -> Result<Response, Problem> {
     let actor = actor(&headers)?;
-    let limits = wanted.limits(&api.campaigns)?;
+    let wanted = Act::on_many("campaign-start", &actor, json!({})).read(&api.pool, body).await?;
+    let name = if wanted.dry_run { "campaign-preview" } else { "campaign-start" };
+    let act = Act::on_many(name, &actor, wanted.arguments());
+    let limits = match wanted.limits(&api.campaigns) {
+        Ok(limits) => limits,
+        Err(problem) => return Err(act.refused(&api.pool, problem).await),
+    };
     if wanted.dry_run {
         let sagas = api.campaigns.dry_run_sagas;
-        let told = preview(&api.pool, &api.replays, &wanted, &limits, sagas, &actor).await?;
+        let told = preview(&api.pool, &api.replays, &wanted, &limits, sagas, &act).await?;
         return Ok(Json(told).into_response());
     }
     let pool = api.pool.clone();

@@ -10,21 +10,20 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Api;
-use crate::filter::{Filter, matches_filter, state};
+use crate::filter::state;
+use crate::letter::clean;
 
-/// Groups of errors, the largest first; after ($9, $10).
-pub const LIST_GROUPS: &str = concat!(
-    "
+/// Groups of errors, the largest first; after ($5, $6).
+pub const LIST_GROUPS: &str = "
 SELECT * FROM (
-    SELECT fingerprint, min(topic) AS topic, min(group_name) AS \"group\", min(reason) AS reason, count(*) AS count,
-        count(*) FILTER (WHERE state = 'NEW') AS new, min(coalesce(first_failed_at, dlq_at, indexed_at)) AS first_seen,
-        max(coalesce(first_failed_at, dlq_at, indexed_at)) AS last_seen, (array_agg(id ORDER BY seq DESC))[1] AS example,
-        (array_agg(left(error, 500) ORDER BY seq DESC))[1] AS error
-    FROM letter WHERE ",
-    matches_filter!(),
-    " AND ($8::text IS NULL OR state = $8) GROUP BY fingerprint) g
-WHERE $9::bigint IS NULL OR (count, fingerprint) < ($9, $10) ORDER BY count DESC, fingerprint DESC LIMIT $11"
-);
+    SELECT g.fingerprint, g.topic, g.group_name AS \"group\", g.reason, g.error, g.example, g.first_seen, g.last_seen,
+        coalesce(sum(c.count) FILTER (WHERE $4::text IS NULL OR c.state = $4), 0)::bigint AS count,
+        coalesce(sum(c.count) FILTER (WHERE c.state = 'NEW'), 0)::bigint AS new
+    FROM letter_group g JOIN letter_count c ON c.fingerprint = g.fingerprint
+    WHERE ($1::text IS NULL OR g.topic = $1) AND ($2::text IS NULL OR g.reason = $2)
+      AND ($3::text IS NULL OR g.group_name = $3)
+    GROUP BY g.fingerprint) n
+WHERE count > 0 AND ($5::bigint IS NULL OR (count, fingerprint) < ($5, $6)) ORDER BY count DESC, fingerprint DESC LIMIT $7";
 
 /// Letters with the same trouble: topic, consumer group, reason, and error apart from its numbers and ids.
 #[derive(Debug, Serialize, FromRow, ToSchema)]
@@ -40,7 +39,7 @@ pub(crate) struct GroupView {
     reason: String,
     /// The error of the example.
     error: String,
-    /// Letters.
+    /// Letters, in the state asked for if one was.
     count: i64,
     /// Of these, new ones.
     new: i64,
@@ -48,7 +47,7 @@ pub(crate) struct GroupView {
     first_seen: DateTime<Utc>,
     /// When the last of them failed.
     last_seen: DateTime<Utc>,
-    /// The newest of them.
+    /// The newest letter of the group.
     example: Uuid,
 }
 
@@ -85,12 +84,14 @@ pub(crate) async fn list_groups(
     let after: Option<(i64, String)> = paging::decode_cursor(query.cursor.as_deref())?;
     let (count, fingerprint) = after.unzip();
     let state = state(query.state.as_deref())?;
-    let filter = Filter { topic: query.topic, reason: query.reason, group: query.group, ..Filter::default() };
-    let rows = filter
-        .bind(sqlx::query_as(LIST_GROUPS))
+    let text = |text: Option<String>| text.map(|text| clean(&text, 500));
+    let rows = sqlx::query_as(LIST_GROUPS)
+        .bind(text(query.topic))
+        .bind(text(query.reason))
+        .bind(text(query.group))
         .bind(state)
         .bind(count)
-        .bind(fingerprint.map(|fingerprint| crate::letter::clean(&fingerprint, 64)))
+        .bind(text(fingerprint))
         .bind(i64::from(limit) + 1)
         .fetch_all(&api.pool)
         .await?;

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use serde_json::json;
 use service_kit::db::detached;
 use service_kit::http::actor;
 use service_kit::{ApiJson, ApiPath, FieldError, Problem};
@@ -12,11 +13,11 @@ use uuid::Uuid;
 
 use super::Api;
 use super::show::letter;
-use crate::discard::discard;
+use crate::audit::Act;
+use crate::discard::{discard, reason};
 use crate::edit::{Changes, edit};
 use crate::view::LetterView;
 
-const MAX_REASON: usize = 500;
 const MAX_KEY: usize = 255;
 
 /// Why a letter is given up.
@@ -30,8 +31,10 @@ pub(crate) struct Reason {
 
 /// Sends a letter's message back to its topic: the original one, or the edited one if there is an edit.
 ///
-/// It is sent once, however many ask: the next one gets 409, or with the same `Idempotency-Key` the same answer. A
-/// message that belongs to the course of a saga which has ended is refused; the problem has the saga with its timeline.
+/// It is sent once, however many ask. The same call again gets the answer of the first: with the same `Idempotency-Key`
+/// always, without one while the message is on its way; any other gets 409. A letter that is UNCONFIRMED is sent again as
+/// the same message. It goes to the topic whose dead letters its letter lies on, and to no other. A message that belongs to
+/// the course of a saga which has ended is refused; the problem has the saga with its timeline.
 #[utoipa::path(post, path = "/api/dlq/messages/{id}/replay", tag = "messages",
     params(
         ("id" = Uuid, Path, description = "The letter"),
@@ -41,7 +44,7 @@ pub(crate) struct Reason {
     responses(
         (status = 202, description = "It is sent; whether it is processed is seen in its state", body = LetterView),
         (status = 404, description = "There is no such letter", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is not new, it is cut, or its saga has ended", body = Problem,
+        (status = 409, description = "It is not new, it is cut, it must not go there, or its saga has ended", body = Problem,
             content_type = "application/problem+json"),
         (status = 422, description = "The broker does not take it", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The orchestrator or the database does not answer", body = Problem,
@@ -67,7 +70,7 @@ pub(crate) async fn replay_message(
     responses(
         (status = 200, description = "It is edited", body = LetterView),
         (status = 404, description = "There is no such letter", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is not new, or it is cut", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not new, it is cut, or it must not go back", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Its readers could not process it", body = Problem,
             content_type = "application/problem+json"),
     ))]
@@ -75,11 +78,12 @@ pub(crate) async fn edit_message(
     State(api): State<Api>,
     ApiPath(id): ApiPath<Uuid>,
     headers: HeaderMap,
-    ApiJson(changes): ApiJson<Changes>,
+    body: Result<ApiJson<Changes>, Problem>,
 ) -> Result<Json<LetterView>, Problem> {
     let actor = actor(&headers)?;
-    let pool = api.pool.clone();
-    detached(async move { edit(&pool, id, changes, &actor).await }).await?;
+    let changes = Act::on_letter("edit", &actor, id, json!({})).read(&api.pool, body).await?;
+    let (pool, replays) = (api.pool.clone(), api.replays.clone());
+    detached(async move { edit(&pool, replays.targets(), id, changes, &actor).await }).await?;
     Ok(Json(letter(&api.pool, id).await?))
 }
 
@@ -97,16 +101,16 @@ pub(crate) async fn discard_message(
     State(api): State<Api>,
     ApiPath(id): ApiPath<Uuid>,
     headers: HeaderMap,
-    ApiJson(Reason { reason }): ApiJson<Reason>,
+    body: Result<ApiJson<Reason>, Problem>,
 ) -> Result<Json<LetterView>, Problem> {
     let actor = actor(&headers)?;
-    let length = reason.trim().chars().count();
-    if !(1..=MAX_REASON).contains(&length) || reason.contains('\0') {
-        let detail = format!("must be 1 to {MAX_REASON} characters, without U+0000");
-        return Err(Problem::invalid(vec![FieldError::new("/reason", detail)]));
+    let Reason { reason: given } = Act::on_letter("discard", &actor, id, json!({})).read(&api.pool, body).await?;
+    if let Err(error) = reason(&given) {
+        let act = Act::on_letter("discard", &actor, id, json!({ "reason": given }));
+        return Err(act.refused(&api.pool, Problem::invalid(vec![error])).await);
     }
     let pool = api.pool.clone();
-    detached(async move { discard(&pool, id, reason.trim(), &actor).await }).await?;
+    detached(async move { discard(&pool, id, given.trim(), &actor).await }).await?;
     Ok(Json(letter(&api.pool, id).await?))
 }
 

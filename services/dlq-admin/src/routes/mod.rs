@@ -9,7 +9,9 @@ use crate::config::CampaignConfig;
 use crate::replay::Replays;
 
 pub(crate) mod audit;
+pub(crate) mod bytes;
 pub(crate) mod campaigns;
+pub(crate) mod discards;
 pub(crate) mod groups;
 pub(crate) mod list;
 pub(crate) mod messages;
@@ -28,8 +30,10 @@ pub(crate) fn router(api: Api) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list::list_messages))
         .routes(routes!(show::show_message, messages::edit_message))
+        .routes(routes!(bytes::message_bytes))
         .routes(routes!(messages::replay_message))
         .routes(routes!(messages::discard_message))
+        .routes(routes!(discards::discard_messages))
         .routes(routes!(groups::list_groups))
         .routes(routes!(campaigns::start_campaign, campaigns::list_campaigns))
         .routes(routes!(campaigns::show_campaign))

@@ -135,7 +135,15 @@ async fn a_topic_that_is_made_later_is_found_and_large_letters_are_kept_whole() 
     let large = letters.iter().find(|letter| letter["topic"] == "work").expect("the large one");
     assert_eq!(large["size"], 3_000_000);
     let detail = desk.get(&format!("/api/dlq/messages/{}", id(large))).await;
-    assert_eq!(detail["payload"]["text"].as_str().map(str::len), Some(3_000_000));
+    assert_eq!(detail["payload"]["text"].as_str().map(str::len), Some(64 * 1024), "the start is shown");
+    assert_eq!(detail["payload"]["cut"], true);
+    let path = format!("/api/dlq/messages/{}/bytes", id(large));
+    let whole = desk.request("GET", &path).send().await.expect("an answer").bytes().await.expect("bytes");
+    assert_eq!(whole.len(), 3_000_000);
+    let key = desk.request("GET", &format!("{path}?part=key")).send().await.expect("an answer");
+    assert_eq!(key.bytes().await.expect("bytes"), b"o-1"[..]);
+    let (status, _) = answer(desk.request("GET", &format!("{path}?edited=true"))).await;
+    assert_eq!(status, 404, "nobody has edited it");
     assert!(letters.iter().any(|letter| letter["topic"] == "late"));
 }
 
@@ -156,4 +164,22 @@ async fn while_the_database_is_away_letters_wait_and_none_is_lost() {
     sqlx::query("ALTER TABLE hidden RENAME TO letter").execute(&admin).await.expect("renamed");
     desk.awaits("", 2).await;
     assert_eq!(desk.env.read_topic("work.dlq").await.len(), 2, "and it has written no letters of its own");
+}
+
+#[tokio::test]
+async fn a_letter_that_the_database_refuses_is_listed_without_its_message_and_holds_up_no_other() {
+    const REFUSAL: &str = "
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON letter FOR EACH ROW WHEN (NEW.payload = 'no') EXECUTE FUNCTION refuse();";
+    let desk = Desk::new(&[]).await;
+    sqlx::raw_sql(REFUSAL).execute(&desk.env.pool("dlq_admin")).await.expect("a trigger");
+    let refused = Record { payload: Some(b"no".to_vec()), ..ours("6") };
+    desk.produce("work.dlq", &[ours("5"), refused, ours("7")]).await;
+    let letters = desk.awaits("", 3).await;
+    let refused = letters.iter().find(|letter| letter["offset"] == 6).expect("it is listed");
+    assert_eq!((&refused["truncated"], &refused["key"]), (&json!(true), &json!(null)), "{refused:#}");
+    assert!(refused["error"].as_str().is_some_and(|error| error.contains("not this one")), "{refused:#}");
+    assert_eq!(desk.letters("key=o-1").await.len(), 3, "it is found by its key");
+    let (status, _) = answer(desk.request("POST", &format!("/api/dlq/messages/{}/replay", id(refused)))).await;
+    assert_eq!(status, 409, "it has no message to send");
 }

@@ -4,8 +4,11 @@ mod acts;
 mod campaigns;
 mod crashes;
 mod indexing;
+mod many;
+mod plans;
 mod sagas;
 mod support;
+mod unconfirmed;
 
 use testkit::Env;
 

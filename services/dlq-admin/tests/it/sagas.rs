@@ -39,10 +39,10 @@ async fn a_message_of_a_saga_that_has_ended_is_refused_with_its_timeline_and_its
     })
     .await;
 
-    let letter = |topic: &str, saga: Uuid| {
+    let letter = |topic: &str, name: &str, saga: Uuid| {
         let saga = saga.to_string();
         let headers: &[(&str, &[u8])] = &[
-            ("ce_sagaid", saga.as_bytes()),
+            (name, saga.as_bytes()),
             ("dlq-topic", topic.as_bytes()),
             ("dlq-partition", b"0"),
             ("dlq-offset", b"7"),
@@ -51,10 +51,12 @@ async fn a_message_of_a_saga_that_has_ended_is_refused_with_its_timeline_and_its
         ];
         record(saga.as_bytes(), b"{}", headers)
     };
-    desk.produce("payment.requested.dlq", &[letter(PAYMENT_REQUESTED.name, order)]).await;
-    desk.produce("shipping.requested.dlq", &[letter("shipping.requested", Uuid::now_v7())]).await;
-    desk.produce("order.completed.dlq", &[letter(ORDER_COMPLETED.name, order)]).await;
-    desk.awaits("", 3).await;
+    desk.produce("payment.requested.dlq", &[letter(PAYMENT_REQUESTED.name, "ce_sagaid", order)]).await;
+    desk.produce("shipping.requested.dlq", &[letter("shipping.requested", "ce_sagaid", Uuid::now_v7())]).await;
+    desk.produce("order.completed.dlq", &[letter(ORDER_COMPLETED.name, "ce_sagaid", order)]).await;
+    // It names no saga. Its key is the order, and so the saga.
+    desk.produce("inventory.requested.dlq", &[letter("inventory.requested", "x-other", order)]).await;
+    desk.awaits("", 4).await;
     let replay = async |topic: &str| {
         let letter = id(&desk.letters(&format!("topic={topic}")).await[0]);
         desk.post(&format!("/api/dlq/messages/{letter}/replay"), json!({})).await
@@ -63,10 +65,12 @@ async fn a_message_of_a_saga_that_has_ended_is_refused_with_its_timeline_and_its
     assert_eq!((status, &problem["type"]), (409, &json!("https://chaossymphony.dev/problems/saga-ended")), "{problem}");
     assert_eq!(problem["saga"]["state"], "COMPENSATED");
     assert!(problem["saga"]["timeline"].as_array().is_some_and(|timeline| timeline.len() >= 2), "{problem}");
+    let (status, problem) = replay("inventory.requested").await;
+    assert_eq!((status, &problem["saga"]["state"]), (409, &json!("COMPENSATED")), "{problem}");
     assert_eq!(replay("order.completed").await.0, 202, "who listens to the end does so after it");
 
     let (_, told) = desk.post("/api/dlq/replays", json!({ "filter": {}, "dryRun": true })).await;
-    assert_eq!((&told["matched"], &told["refused"]), (&json!(2), &json!(1)), "{told}");
+    assert_eq!((&told["matched"], &told["refused"]), (&json!(3), &json!(2)), "{told}");
     assert_eq!(told["refusals"][0]["reason"], "saga-ended: COMPENSATED");
     let (_, campaign) = desk.post("/api/dlq/replays", json!({ "filter": { "topic": "payment.requested" } })).await;
     wait_until("the campaign to end", SOON, async || {
