@@ -8,6 +8,7 @@ pub mod audit;
 pub mod certify;
 pub mod commands;
 pub mod soak;
+pub mod recovery;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod certify;
+mod backup;
 mod completions;
 pub mod dlq;
 mod doctor;
@@ -12,6 +13,7 @@ mod logs;
 pub mod order;
 mod repair;
 mod restart;
+mod restore;
 pub mod sagas;
 mod scale;
 mod start;
@@ -63,6 +65,10 @@ pub enum Command {
     Audit(audit::Args),
     /// Prove every step of every saga against every fault, on a stack of its own
     Certify(certify::Args),
+    /// Copy all databases, at one point, while they run
+    Backup(backup::Args),
+    /// Go back to a backup, and bring Kafka to the same point
+    Restore(restore::Args),
     /// Check this tree: format, lints, rules of the tree, unit and integration tests
     Test(test::Args),
     /// Print completions for a shell
@@ -91,6 +97,8 @@ impl Command {
             Self::Dlq(args) => dlq::run(args, &api, context.json).await,
             Self::Audit(args) => audit::run(args, &api, context.json).await,
             Self::Certify(args) => certify::run(args, context).await,
+            Self::Backup(args) => backup::run(args, context).await,
+            Self::Restore(args) => restore::run(args, context).await,
             Self::Test(args) => test::run(args, context).await,
             Self::Completions(args) => completions::run(args),
         }

@@ -81,6 +81,22 @@ impl DataDir {
     pub fn postgres_location(&self) -> PathBuf {
         self.root.join("postgres-location")
     }
+
+    /// Its presence says that the slot is newer than the offsets that Connect may have stored. It outlives a crash
+    /// between the making of the slot and the forgetting of the offsets.
+    pub fn forget_offsets(&self) -> PathBuf {
+        self.connect().join("forget-offsets")
+    }
+
+    /// Its presence says that a restore has begun and not ended.
+    pub fn restore_file(&self) -> PathBuf {
+        self.root.join("restore.json")
+    }
+
+    /// Where backups are put unless another place is named. `down --wipe` leaves them.
+    pub fn backups(&self) -> PathBuf {
+        self.root.join("backups")
+    }
 }
 
 /// The files of this repository that a running stack reads: topics, connectors, migrations, sagas.

@@ -5,10 +5,12 @@
 //! - [`servers`] starts and stops the three servers; tests use it without the supervisor.
 //! - [`provision`] makes databases, topics, publication, slot and connector, under any names.
 //! - [`repair`] says what is wrong between the outbox and its readers, and mends it.
+//! - [`backup`] takes backups of the databases and puts them back.
 //! - [`supervisor`] runs everything for `symphony up` and answers the other commands.
 //!
 //! Every child dies with the process that started it, see [`spawn`].
 
+pub mod backup;
 pub mod error;
 pub mod fetch;
 pub mod launch;

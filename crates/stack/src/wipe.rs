@@ -1,8 +1,9 @@
 //! Removing the data of a stack.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::backup::REPLACED;
 use crate::supervisor::Lock;
 use crate::{DataDir, Error, servers};
 
@@ -18,12 +19,13 @@ pub fn wipe(data: &DataDir, lock: Lock) -> Result<(), Error> {
         data.connect(),
         data.run(),
         data.logs(),
+        data.restore_file(),
         data.state_file(),
         // Half written when its writer was killed.
         data.state_file().with_added_extension("new"),
         data.lock_file(),
     ];
-    for path in ours {
+    for path in ours.into_iter().chain(replaced(data)?) {
         remove(&path)?;
     }
     drop(lock);
@@ -33,6 +35,16 @@ pub fn wipe(data: &DataDir, lock: Lock) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// The clusters that restores have put aside.
+fn replaced(data: &DataDir) -> Result<Vec<PathBuf>, Error> {
+    let start = format!("{}.{REPLACED}", data.postgres().display());
+    let doing = || Error::io(format!("reading {}", data.root().display()));
+    let entries = std::fs::read_dir(data.root()).map_err(doing())?;
+    let paths: Vec<PathBuf> =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(doing())?;
+    Ok(paths.into_iter().filter(|path| path.to_string_lossy().starts_with(&start)).collect())
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
@@ -59,6 +71,7 @@ mod tests {
         let data = DataDir::at(&temporary.path().join("data")).unwrap();
         let lock = Lock::take(&data).unwrap().unwrap();
         std::fs::create_dir_all(data.kafka().join("data")).unwrap();
+        std::fs::create_dir_all(data.root().join("postgres.replaced-20261121T120000Z/base")).unwrap();
         std::fs::write(data.root().join("notes.txt"), "mine").unwrap();
         wipe(&data, lock).unwrap();
         let left: Vec<_> = std::fs::read_dir(data.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -16,6 +16,7 @@ use crate::layout::DataDir;
 use crate::ports::Reservation;
 use crate::process::{self, ProcessId};
 use crate::spawn::Program;
+use crate::user::User;
 
 /// Settings that differ from the defaults, each for a reason.
 const SETTINGS: &[(&str, &str)] = &[
@@ -71,11 +72,7 @@ impl Postgres {
         if data.join("PG_VERSION").is_file() {
             return Ok(());
         }
-        let unfinished = data.with_added_extension("unfinished");
-        if unfinished.exists() {
-            std::fs::remove_dir_all(&unfinished).map_err(Error::io(format!("removing {}", unfinished.display())))?;
-        }
-        self.places.create_private(&unfinished)?;
+        let unfinished = self.empty_cluster().await?;
         let mut command = tokio::process::Command::new("setpriv");
         if let Some(user) = &self.places.user {
             command.args(user.setpriv_arguments());
@@ -86,6 +83,41 @@ impl Postgres {
         command.args(["--locale-provider=builtin", "--locale=C.UTF-8"]).current_dir("/");
         run("making the PostgreSQL cluster", command).await?;
         std::fs::rename(&unfinished, data).map_err(Error::io(format!("finishing {}", data.display())))
+    }
+
+    /// An empty folder beside the cluster's that can take its place by a rename. What an interrupted try left there goes.
+    pub(crate) async fn empty_cluster(&self) -> Result<PathBuf, Error> {
+        self.places.place(&self.data_dir, &self.files).await?;
+        let unfinished = self.places.data.with_added_extension("unfinished");
+        if unfinished.exists() {
+            std::fs::remove_dir_all(&unfinished).map_err(Error::io(format!("removing {}", unfinished.display())))?;
+        }
+        self.places.create_private(&unfinished)?;
+        Ok(unfinished)
+    }
+
+    /// The cluster's folder.
+    pub fn cluster(&self) -> &Path {
+        &self.places.data
+    }
+
+    /// Who the cluster's files belong to; `None` for ourselves.
+    pub(crate) fn user(&self) -> Option<&User> {
+        self.places.user.as_ref()
+    }
+
+    /// The first part of the programs' version.
+    pub(crate) async fn major(&self) -> Result<String, Error> {
+        self.places.place(&self.data_dir, &self.files).await?;
+        let program = self.binary("postgres");
+        let mut command = tokio::process::Command::new(&program);
+        command.arg("--version").current_dir("/").kill_on_drop(true);
+        let output =
+            command.output().await.map_err(Error::io(format!("asking {} for its version", program.display())))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        let major = version.and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next());
+        major.map(str::to_owned).ok_or_else(|| Error::Other(format!("{} tells no version: {text}", program.display())))
     }
 
     /// Waits for what a killed postmaster left behind: its backends end by themselves, but hold the shared

@@ -9,7 +9,6 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use super::Inner;
 use super::change_capture::{SLOT_REPLACED, alarms::Alarms, lag_limit};
 use super::service::{SERVICES, Service, Surroundings};
 use super::state::Kind;
+use crate::backup::Interrupted;
 use crate::layout::create_dir;
 use crate::ports::Ports;
 use crate::provision::{Names, OutboxConnector, databases, slot, topics};
@@ -33,6 +33,7 @@ pub(super) async fn boot(inner: &Arc<Inner>) -> Result<(), Error> {
     let report = &inner.report;
     // Wrong settings are told before anything is started.
     lag_limit()?;
+    Interrupted::refuse(&inner.data)?;
     let fetched = Instant::now();
     let mut fetching = false;
     let files = fetch::ensure(|cache| {
@@ -144,17 +145,11 @@ async fn step<T>(inner: &Inner, name: impl Display, work: impl Future<Output = R
     Ok(outcome)
 }
 
-/// Its presence says that the slot is newer than the offsets that Connect may have stored. It outlives a crash
-/// between the making of the slot and the forgetting of the offsets.
-fn forget_offsets(data: &DataDir) -> PathBuf {
-    data.connect().join("forget-offsets")
-}
-
 async fn ensure_slot(endpoints: &Endpoints, data: &DataDir, alarms: &Alarms) -> Result<(), Error> {
     let names = Names::default();
     if slot::find(endpoints, &names).await?.is_none() {
         create_dir(&data.connect())?;
-        let marker = forget_offsets(data);
+        let marker = data.forget_offsets();
         std::fs::write(&marker, "").map_err(Error::io(format!("writing {}", marker.display())))?;
         alarms.set(SLOT_REPLACED, slot::read_before(endpoints, &names).await?.map(replaced));
     }
@@ -173,7 +168,7 @@ fn replaced(before: slot::ReadBefore) -> String {
 
 async fn connector(inner: &Inner, around: &Surroundings) -> Result<(), Error> {
     let names = Names::default();
-    let marker = forget_offsets(&inner.data);
+    let marker = inner.data.forget_offsets();
     let connector = OutboxConnector::load(&around.repository, &around.endpoints, &names)?;
     connector.apply(marker.exists()).await?;
     if marker.exists() {
