@@ -1,6 +1,7 @@
 //! `up`, `down` and what lies between, each test on a stack of its own.
 
 mod capture;
+mod restore;
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

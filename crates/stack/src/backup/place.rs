@@ -107,7 +107,13 @@ pub async fn place(lock: &Lock, postgres: &Postgres, backup: &Path, manifest: &M
     let fresh = postgres.empty_cluster().await?;
     let (source, target, listed) = (cluster(&backup), fresh.clone(), manifest.clone());
     let user = postgres.user().cloned();
-    blocking(move || fill(&source, &target, &listed, user.as_ref())).await?;
+    blocking(move || {
+        fill(&source, &target, &listed, user.as_ref()).inspect_err(|_| {
+            // Of no use to anybody; the next try would remove it too.
+            let _ = std::fs::remove_dir_all(&target);
+        })
+    })
+    .await?;
 
     let there = postgres.cluster().to_path_buf();
     let kept = begun.map_or_else(|| aside(&there), |begun| begun.kept);
