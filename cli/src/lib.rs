@@ -7,8 +7,8 @@ pub mod api;
 pub mod audit;
 pub mod certify;
 pub mod commands;
-pub mod soak;
 pub mod recovery;
+pub mod soak;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

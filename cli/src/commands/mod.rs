@@ -1,8 +1,8 @@
 //! The commands, one file each.
 
 pub mod audit;
-mod certify;
 mod backup;
+mod certify;
 mod completions;
 pub mod dlq;
 mod doctor;

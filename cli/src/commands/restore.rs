@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use stack::backup::{self, Interrupted, Manifest};
 use stack::ports::Ports;
-use stack::provision::{databases, topics};
+use stack::provision::{Names, databases, topics};
 use stack::servers::Servers;
 use stack::supervisor::{self, Lock, Report};
 use stack::{Repository, fetch, launch};
@@ -107,7 +107,11 @@ async fn recover(servers: &Servers, context: &Context) -> anyhow::Result<Recover
     let (repository, endpoints) = (Repository::find()?, &servers.endpoints);
     // The backup may be older than the last migration, and the broker may be a new one.
     databases::ensure(endpoints, &repository, "").await?;
-    topics::ensure(endpoints, &repository, "").await?;
+    let made = topics::ensure(endpoints, &repository, "").await?;
+    if !made.is_empty() {
+        topics::note_lost(endpoints, &Names::default(), &made).await?;
+        eprintln!("Kafka has lost {} topics: they are made again", made.len());
+    }
     backup::renew_capture(&context.data, endpoints).await?;
     let postgres = format!("127.0.0.1:{}", endpoints.ports.postgres);
     recovery::align(&Target { postgres, kafka: endpoints.kafka(), ..Target::default() }).await

@@ -7,20 +7,21 @@
 //!
 //! 1. [`lost`]: orders that were accepted after the point are known from `order.created`, and are entered as they came.
 //! 2. [`topics`]: the records of all other saga topics are deleted; dead letters stay and are indexed again.
-//! 3. [`again`]: the events of all orders that are not over for everybody are published again.
+//! 3. [`refill`]: the events of all orders that are not over for everybody are published again.
 //!
 //! No service may run meanwhile, and the replication slot must be there, or nobody would publish what is written here.
 
-mod again;
 mod lost;
 mod topics;
 
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
+use stack::provision::refill::{self, Databases};
 use uuid::Uuid;
 
 /// Services that are connected to one of the databases.
@@ -52,9 +53,9 @@ pub struct Recovered {
     /// Messages that were deleted since they are from after the point, or are said again.
     pub discarded: i64,
     /// Orders whose event is published again, the recovered ones not counted.
-    pub published_again: usize,
-    /// Open orders whose event is not in the outbox any more: `symphony sagas` shows where they are.
-    pub without_event: Vec<Uuid>,
+    pub published_again: u64,
+    /// Orders whose event should be, and is not in the outbox any more.
+    pub without_event: u64,
 }
 
 /// Brings lost orders and Kafka to the databases' point.
@@ -71,15 +72,14 @@ pub async fn align(target: &Target) -> anyhow::Result<Recovered> {
     let lost = lost::recover(target, &mut orders).await?;
     let discarded = topics::discard(target).await?;
     topics::index_again(target).await?;
-    let again = again::publish(target, &mut orders, &lost.orders).await?;
-    orders.close().await?;
-    Ok(Recovered {
-        orders: lost.orders,
-        unreadable: lost.unreadable,
-        discarded,
-        published_again: again.published,
-        without_event: again.without_event,
-    })
+    let (inventory, notification) = (target.connect("inventory").await?, target.connect("notification").await?);
+    let mut databases = Databases { orders, inventory, notification };
+    let mut unfinished = databases.unfinished(None, Duration::ZERO).await?;
+    // Those that were just entered have an event that is not published yet. They are sorted.
+    unfinished.open.retain(|order| lost.orders.binary_search(order).is_err());
+    let published_again = refill::insert_again(&mut databases.orders, &unfinished).await?;
+    let without_event = (unfinished.len() as u64).saturating_sub(published_again);
+    Ok(Recovered { orders: lost.orders, unreadable: lost.unreadable, discarded, published_again, without_event })
 }
 
 impl Target {
@@ -102,8 +102,12 @@ impl fmt::Display for Recovered {
         for event in &self.unreadable {
             write!(f, "\n          order.created {event}")?;
         }
-        for order in &self.without_event {
-            write!(f, "\n          order {order} is open and has no event to publish: symphony sagas show {order}")?;
+        if self.without_event > 0 {
+            write!(
+                f,
+                "\n{:>8}  orders that are not over have no event any more: symphony sagas list",
+                self.without_event
+            )?;
         }
         Ok(())
     }

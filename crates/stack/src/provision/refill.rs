@@ -69,27 +69,47 @@ impl Unfinished {
 /// # Errors
 /// When a database cannot be read.
 pub async fn unfinished(endpoints: &Endpoints, names: &Names, settling: Duration) -> Result<Unfinished, Error> {
-    let doing = || Error::database("looking for orders that have not ended everywhere");
-    let mut orders = superuser(endpoints, &names.orders_database()).await?;
-    let mut inventory = superuser(endpoints, &names.database("inventory")).await?;
-    let mut notification = superuser(endpoints, &names.database("notification")).await?;
-    let now: DateTime<Utc> = sqlx::query_scalar(NOW).fetch_one(&mut orders).await.map_err(doing())?;
-    let (mut after, before) = (first_id(now - REACH), now - settling);
+    let mut databases = Databases {
+        orders: superuser(endpoints, &names.orders_database()).await?,
+        inventory: superuser(endpoints, &names.database("inventory")).await?,
+        notification: superuser(endpoints, &names.database("notification")).await?,
+    };
+    databases.unfinished(Some(REACH), settling).await
+}
 
-    let mut found = Unfinished::default();
-    let old = sqlx::query_as(OLD_STRAGGLERS).bind(after).bind(before).fetch_all(&mut orders).await.map_err(doing())?;
-    sort_out(old, &mut inventory, &mut notification, &mut found).await.map_err(doing())?;
-    loop {
-        let page: Vec<(Uuid, String)> = sqlx::query_as(PAGE_OF_ORDERS)
-            .bind(after)
-            .bind(before)
-            .bind(PAGE)
-            .fetch_all(&mut orders)
-            .await
-            .map_err(doing())?;
-        let Some((last, _)) = page.last() else { return Ok(found) };
-        after = *last;
-        sort_out(page, &mut inventory, &mut notification, &mut found).await.map_err(doing())?;
+/// Connections to the databases that know what an order waits for.
+pub struct Databases {
+    /// The orders, and the outbox.
+    pub orders: PgConnection,
+    /// Where stock is set aside.
+    pub inventory: PgConnection,
+    /// What customers were told.
+    pub notification: PgConnection,
+}
+
+impl Databases {
+    /// The orders of the time before now that `reach` tells, or of all time, that are open, or whose end somebody has not
+    /// heard; of older ones, those that are open. What changed within `settling` is left out.
+    ///
+    /// # Errors
+    /// When a database cannot be read.
+    pub async fn unfinished(&mut self, reach: Option<Duration>, settling: Duration) -> Result<Unfinished, Error> {
+        self.find(reach, settling).await.map_err(Error::database("looking for orders that have not ended everywhere"))
+    }
+
+    async fn find(&mut self, reach: Option<Duration>, settling: Duration) -> Result<Unfinished, sqlx::Error> {
+        let now: DateTime<Utc> = sqlx::query_scalar(NOW).fetch_one(&mut self.orders).await?;
+        let (mut after, before) = (reach.map_or_else(Uuid::nil, |reach| first_id(now - reach)), now - settling);
+        let mut found = Unfinished::default();
+        let old = sqlx::query_as(OLD_STRAGGLERS).bind(after).bind(before).fetch_all(&mut self.orders).await?;
+        sort_out(old, &mut self.inventory, &mut self.notification, &mut found).await?;
+        loop {
+            let page = sqlx::query_as(PAGE_OF_ORDERS).bind(after).bind(before).bind(PAGE);
+            let page: Vec<(Uuid, String)> = page.fetch_all(&mut self.orders).await?;
+            let Some((last, _)) = page.last() else { return Ok(found) };
+            after = *last;
+            sort_out(page, &mut self.inventory, &mut self.notification, &mut found).await?;
+        }
     }
 }
 
@@ -123,12 +143,19 @@ async fn sort_out(
 /// # Errors
 /// When the database refuses; what was inserted before is published.
 pub async fn publish_again(endpoints: &Endpoints, names: &Names, orders: &Unfinished) -> Result<u64, Error> {
+    insert_again(&mut superuser(endpoints, &names.orders_database()).await?, orders).await
+}
+
+/// Like [`publish_again`], into a database that is connected to.
+///
+/// # Errors
+/// When the database refuses; what was inserted before is published.
+pub async fn insert_again(connection: &mut PgConnection, orders: &Unfinished) -> Result<u64, Error> {
     let doing = || Error::database("inserting outbox rows again");
-    let mut connection = superuser(endpoints, &names.orders_database()).await?;
     let ids: Vec<String> = orders.open.iter().chain(&orders.unheard).map(Uuid::to_string).collect();
     let mut inserted = 0;
     for batch in ids.chunks(BATCH) {
-        let done = sqlx::query(INSERT_AGAIN).bind(batch).execute(&mut connection).await.map_err(doing())?;
+        let done = sqlx::query(INSERT_AGAIN).bind(batch).execute(&mut *connection).await.map_err(doing())?;
         inserted += done.rows_affected();
     }
     Ok(inserted)
