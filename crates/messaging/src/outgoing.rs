@@ -25,6 +25,8 @@ pub struct Outgoing {
     pub time: DateTime<Utc>,
     /// `ce_sagaid`.
     pub saga_id: Option<Uuid>,
+    /// `ce_sagadefinition`: the name of the saga's definition, on what its orchestrator sends.
+    pub definition: Option<String>,
     /// `ce_step`.
     pub step: Option<String>,
     /// `ce_causationid`: the command answered.
@@ -55,6 +57,7 @@ impl Outgoing {
             subject: command.envelope.subject.clone(),
             time,
             saga_id: command.envelope.saga_id,
+            definition: None,
             step: command.envelope.step.clone(),
             causation_id: Some(command.envelope.id),
             traceparent: command.trace.clone(),
@@ -64,7 +67,7 @@ impl Outgoing {
 
     /// The CloudEvents attributes as they go over the wire: headers and their text, in a fixed order.
     pub fn attributes(&self) -> Vec<(&'static str, Cow<'_, str>)> {
-        let mut attributes = Vec::with_capacity(11);
+        let mut attributes = Vec::with_capacity(12);
         attributes.extend([
             ("ce_specversion", Cow::Borrowed("1.0")),
             ("ce_id", self.id.to_string().into()),
@@ -75,6 +78,7 @@ impl Outgoing {
             ("content-type", "application/json".into()),
         ]);
         attributes.extend(self.saga_id.map(|saga| ("ce_sagaid", saga.to_string().into())));
+        attributes.extend(self.definition.as_deref().map(|name| ("ce_sagadefinition", name.into())));
         attributes.extend(self.step.as_deref().map(|step| ("ce_step", step.into())));
         attributes.extend(self.causation_id.map(|cause| ("ce_causationid", cause.to_string().into())));
         attributes.extend(self.traceparent.as_deref().map(|trace| ("traceparent", trace.into())));

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use messaging::{BoxError, CancellationToken, ConsumerHandle, Producer};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use utoipa::openapi::{Info, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -22,6 +22,9 @@ use crate::{Service, VERSION};
 
 /// Time kept back from the shutdown's deadline to close connections and flush traces.
 const CLOSING: Duration = Duration::from_secs(1);
+
+/// A service that obeys faults does not wait longer for those that were announced before it started.
+const FAULTS_KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// How a service ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,9 +119,17 @@ impl Lifecycle {
             }
         }
         if let Some(faults) = self.faults.take() {
-            let (_, obeying) = chaos::obey(&self.common.kafka, faults, self.shutdown.clone())?;
+            let (mut known, obeying) = chaos::obey(&self.common.kafka, faults, self.shutdown.clone())?;
             self.tasks.spawn("faults".to_owned(), async move { Ok(obeying.await?) });
             tracing::warn!("chaos is enabled: this process obeys the faults on its topic");
+            // The first message is hit already by what was announced before.
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return Ok(false),
+                read = timeout(FAULTS_KNOWN_WITHIN, known.wait_for(|known| *known)) => if !matches!(read, Ok(Ok(_))) {
+                    tracing::warn!("the faults in force are not known yet: the service starts without them");
+                },
+            }
         }
         for task in self.pending.drain(..) {
             self.tasks.spawn(task.name.to_owned(), task.future);

@@ -26,6 +26,7 @@ pub fn command(
         subject: order.to_string(),
         time: "2026-11-21T10:00:00Z".parse().expect("a time"),
         saga_id: Some(order),
+        definition: None,
         step: Some(step.to_owned()),
         causation_id: None,
         traceparent: None,

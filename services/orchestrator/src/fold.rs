@@ -140,9 +140,12 @@ impl Fold {
     }
 
     fn send(&mut self, messages: Vec<Message>, delivery: &Delivery<Inbound>) {
+        // Only a saga that is there has something to say.
+        let Some(current) = &self.now else { return };
+        let (name, saga) = (current.definition.definition.name(), delivery.message.saga);
         for message in messages {
             if self.sent.insert(message.id) {
-                self.outgoing.push(outgoing(delivery.message.saga, message, delivery.trace.as_deref()));
+                self.outgoing.push(outgoing(name, saga, message, delivery.trace.as_deref()));
             }
         }
     }

@@ -291,7 +291,7 @@ fn shoot(definition: &Definition, timer: &DueTimer, cutoff: DateTime<Utc>, now: 
             version: if entries.is_empty() { timer.version } else { saga.version },
             next: Next::of(&saga),
         },
-        messages: messages.into_iter().map(|message| outgoing(saga.id, message, trace)).collect(),
+        messages: messages.into_iter().map(|message| outgoing(definition.name(), saga.id, message, trace)).collect(),
         saga,
         entries,
     }

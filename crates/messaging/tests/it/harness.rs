@@ -164,6 +164,7 @@ pub fn message(topic: &str, key: &str, value: &str) -> Outgoing {
         subject: key.into(),
         time: chrono::Utc::now(),
         saga_id: None,
+        definition: None,
         step: None,
         causation_id: None,
         traceparent: None,

@@ -161,6 +161,10 @@ fn is_answer(contract: &Contract) -> bool {
     matches!(contract.role, Role::Reply { .. } | Role::Undone { .. })
 }
 
+fn is_of_orchestrator(contract: &Contract) -> bool {
+    matches!(contract.role, Role::Command { .. } | Role::Undo { .. } | Role::End { .. })
+}
+
 /// How `ce_id` is made, for a reader that wants to check it and a participant that has to make it.
 fn id_rule(contract: &Contract) -> String {
     match contract.role {
@@ -189,6 +193,9 @@ fn headers(contract: &Contract) -> Value {
     let time = "When the fact was stored, RFC 3339. The same when the message is sent again.";
     header("ce_time", json!({ "type": "string", "format": "date-time", "description": time }));
     header("ce_sagaid", uuid("The saga; of an order it is the order id.".into()));
+    if is_of_orchestrator(contract) {
+        header("ce_sagadefinition", json!({ "type": "string", "description": "The name of the saga's definition." }));
+    }
     if let Some(step) = contract.role.step() {
         header("ce_step", json!({ "type": "string", "const": step, "description": "The saga's step." }));
     }
@@ -224,6 +231,9 @@ fn example_headers(contract: &Contract) -> Value {
         "content-type": "application/json",
         "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     });
+    if is_of_orchestrator(contract) {
+        headers["ce_sagadefinition"] = "order".into();
+    }
     if let Some(step) = contract.role.step() {
         headers["ce_step"] = step.into();
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -42,6 +43,22 @@ pub struct Target {
     /// The saga's step that a message belongs to (`ce_step`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
+    /// The variant whose topic it is. With one named, `topic` may be the name that both variants share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Variant>,
+    /// The definition of the saga that a message belongs to (`ce_sagadefinition`: on commands and end events).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+}
+
+/// Which of two versions of a service a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// The one that everybody gets.
+    Stable,
+    /// The one on trial; its topics end in `.canary`.
+    Canary,
 }
 
 /// How many of the messages that match the target are hit. All conditions hold together.
@@ -52,7 +69,10 @@ pub struct BlastRadius {
     pub percentage: f64,
     /// Only messages with these keys (order ids); none named: all.
     pub keys: Vec<String>,
-    /// Only the first so many in each instance.
+    /// Only messages that have each of these headers with this value.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Only the first so many in each instance, also if the fault is announced again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first: Option<u64>,
     /// Only every so manieth that matches in each instance.
@@ -62,7 +82,7 @@ pub struct BlastRadius {
 
 impl Default for BlastRadius {
     fn default() -> Self {
-        BlastRadius { percentage: 100.0, keys: Vec::new(), first: None, every: None }
+        BlastRadius { percentage: 100.0, keys: Vec::new(), headers: BTreeMap::new(), first: None, every: None }
     }
 }
 
@@ -90,13 +110,14 @@ pub enum Fault {
     DropMessage,
     /// It is not sent after its transaction was committed, and counts as sent.
     DropReply,
-    /// It is handled once more in the same batch, after all others.
+    /// It is handled again in the same batch, after all others.
     Duplicate {
         /// How many times more.
         #[serde(default = "one")]
         copies: u32,
     },
-    /// It goes to the end of its topic, once, and what came after it is handled before it.
+    /// It goes to the end of its topic, once, and what came after it is handled before it. One that is nearly as large
+    /// as a topic allows stays where it is.
     Reorder,
     /// Part of it arrives broken.
     Corrupt {
@@ -135,6 +156,15 @@ pub enum Corrupted {
 }
 
 impl Fault {
+    /// How many attempts at a message fail: of an error that lasts every one (`None`), of other faults none.
+    pub(super) fn failing_attempts(&self) -> Option<u32> {
+        match self {
+            Fault::Error { kind: ErrorKind::Permanent, .. } => None,
+            Fault::Error { kind: ErrorKind::Transient, attempts } => Some(*attempts),
+            _ => Some(0),
+        }
+    }
+
     /// Its name in the catalogue: `drop-message`.
     pub fn name(&self) -> &'static str {
         match self {

@@ -6,8 +6,12 @@
 
 mod active;
 mod aim;
+mod bounds;
+mod count;
 mod fault;
 mod layer;
+mod mark;
+mod seen;
 
 use std::sync::Arc;
 
@@ -16,7 +20,8 @@ use tokio::sync::watch;
 
 pub use active::Faults;
 pub use aim::Identity;
-pub use fault::{BlastRadius, Corrupted, ErrorKind, Fault, FaultRecord, Millis, Target};
+pub use bounds::OutOfBounds;
+pub use fault::{BlastRadius, Corrupted, ErrorKind, Fault, FaultRecord, Millis, Target, Variant};
 pub use layer::ChaosLayer;
 
 /// Where faults are announced: key is the fault's id, value a [`FaultRecord`] as JSON, a tombstone ends it.
@@ -40,16 +45,52 @@ pub(crate) fn obey(
     Ok((following.caught_up, following.stopped))
 }
 
+/// Anybody may write to the topic: what cannot be obeyed is said once, and changes nothing.
 fn apply(faults: &Faults, record: &Record) {
     let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
     if record.payload.is_none() {
         return faults.end(&key);
     }
-    match record.json::<FaultRecord>() {
-        Ok(fault) if fault.id.to_string() == key => faults.begin(fault),
-        Ok(fault) => {
-            tracing::error!(chaos.fault = %fault.id, key, "a fault whose key is not its id is not obeyed");
+    let fault = match record.json::<FaultRecord>() {
+        Ok(fault) => fault,
+        Err(error) => return tracing::error!(key, %error, "a fault that cannot be read is not obeyed"),
+    };
+    if fault.id.to_string() != key {
+        return tracing::error!(chaos.fault = %fault.id, key, "a fault whose key is not its id is not obeyed");
+    }
+    match fault.check() {
+        Ok(()) => faults.begin(fault),
+        Err(error) => tracing::error!(key, %error, "a fault that asks for too much is not obeyed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_cannot_be_obeyed_changes_nothing() {
+        let faults = Faults::new(Identity { service: "s".into(), instance: "s-1".into() });
+        let id = "7f0c9f5e-6f0a-4a51-9d6f-0b9c3f1c2d11";
+        let announce = |key: &[u8], payload: &[u8]| {
+            let (key, payload) = (Some(key.to_vec()), Some(payload.to_vec()));
+            let (topic, headers) = (TOPIC.to_owned(), Vec::new());
+            apply(&faults, &Record { topic, partition: 0, offset: 0, timestamp_ms: None, key, payload, headers });
+            faults.in_force().len()
+        };
+        let fault = |wait: &str| {
+            let fault = format!(r#"{{"type":"slow-consumer","perMessage":"{wait}"}}"#);
+            format!(r#"{{"id":"{id}","target":{{}},"fault":{fault},"expiresAt":"2999-01-01T00:00:00Z"}}"#)
+        };
+        let deep = "[".repeat(100_000);
+        let ages = fault("500000000years");
+        for payload in [&b""[..], b"\xff\x00", b"{}", b"null", deep.as_bytes(), ages.as_bytes()] {
+            assert_eq!(announce(id.as_bytes(), payload), 0, "{}", String::from_utf8_lossy(payload));
         }
-        Err(error) => tracing::error!(key, %error, "a fault that cannot be read is not obeyed"),
+        assert_eq!(announce(b"another key", fault("1ms").as_bytes()), 0);
+        assert_eq!(announce(b"\xff", fault("1ms").as_bytes()), 0);
+        assert_eq!(announce(id.as_bytes(), fault("1ms").as_bytes()), 1);
+        // What is in force stays so.
+        assert_eq!(announce(id.as_bytes(), ages.as_bytes()), 1);
     }
 }

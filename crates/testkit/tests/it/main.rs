@@ -37,6 +37,7 @@ async fn a_message_is_seen_by_its_own_environment_only() {
         subject: "k".into(),
         time: std::time::SystemTime::now().into(),
         saga_id: None,
+        definition: None,
         step: None,
         causation_id: None,
         traceparent: None,

@@ -131,6 +131,7 @@ pub fn work(key: &str, value: &str) -> Outgoing {
         subject: key.into(),
         time: chrono_now(),
         saga_id: None,
+        definition: None,
         step: None,
         causation_id: None,
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00".into()),

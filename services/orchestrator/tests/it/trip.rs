@@ -256,6 +256,7 @@ fn outgoing(topic: &str, saga: Uuid, id: Uuid, data: &Value) -> Outgoing {
         subject: saga.to_string(),
         time: "2026-11-21T10:00:00Z".parse().expect("a time"),
         saga_id: None,
+        definition: None,
         step: None,
         causation_id: None,
         traceparent: None,
@@ -272,6 +273,7 @@ pub fn booked(saga: Uuid) -> Outgoing {
 pub fn reply(saga: Uuid, topic: &str, step: &str, data: Value) -> Outgoing {
     Outgoing {
         saga_id: Some(saga),
+        definition: None,
         step: Some(step.to_owned()),
         causation_id: Some(ids::command_id(saga, step)),
         ..outgoing(topic, saga, ids::reply_id(saga, step), &data)

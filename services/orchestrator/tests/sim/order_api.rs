@@ -114,6 +114,7 @@ impl Orders {
             subject: id.to_string(),
             time: order.created_at,
             saga_id: Some(id),
+            definition: None,
             step: None,
             causation_id: None,
             traceparent: None,

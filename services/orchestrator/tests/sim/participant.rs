@@ -31,6 +31,7 @@ fn letter(record: &Record, Delivery { envelope, .. }: &Delivery<Asked>) -> Outgo
         subject: envelope.subject.clone(),
         time: envelope.time,
         saga_id: envelope.saga_id,
+        definition: None,
         step: envelope.step.clone(),
         causation_id: envelope.causation_id,
         traceparent: envelope.traceparent.clone(),

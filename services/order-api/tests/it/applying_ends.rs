@@ -29,6 +29,7 @@ pub(crate) fn end(topic: &str, order: Uuid, status: &str, version: u32, reason: 
         subject: order.to_string(),
         time: Utc::now(),
         saga_id: Some(order),
+        definition: None,
         step: None,
         causation_id: None,
         traceparent: None,

@@ -106,6 +106,7 @@ impl DueAnswer {
             subject,
             time: reply.time,
             saga_id: Some(self.saga_id),
+            definition: None,
             step: Some(self.step),
             causation_id: Some(self.command_id),
             traceparent: self.traceparent,
