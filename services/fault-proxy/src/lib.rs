@@ -48,6 +48,10 @@ pub struct ProxiesSection {
     pub allow_remote: bool,
     /// Open connections of all proxies together.
     pub max_connections: usize,
+    /// Open connections of one proxy.
+    pub max_connections_per_proxy: usize,
+    /// How long an upstream may take to accept a connection. Milliseconds.
+    pub connect_timeout_ms: u32,
     /// What a latency holds back for each direction of a connection. Bytes.
     pub latency_buffer_bytes: usize,
 }
@@ -58,11 +62,16 @@ impl ServiceConfig for Config {
     }
 
     fn validate(&self, errors: &mut Vec<String>) {
-        if self.proxies.max_connections == 0 {
-            errors.push("proxies.max_connections is 0: it must be at least 1".to_owned());
-        }
-        if self.proxies.latency_buffer_bytes == 0 {
-            errors.push("proxies.latency_buffer_bytes is 0: it must be at least 1".to_owned());
+        let proxies = &self.proxies;
+        for (key, is_zero) in [
+            ("max_connections", proxies.max_connections == 0),
+            ("max_connections_per_proxy", proxies.max_connections_per_proxy == 0),
+            ("connect_timeout_ms", proxies.connect_timeout_ms == 0),
+            ("latency_buffer_bytes", proxies.latency_buffer_bytes == 0),
+        ] {
+            if is_zero {
+                errors.push(format!("proxies.{key} is 0: it must be at least 1"));
+            }
         }
     }
 }

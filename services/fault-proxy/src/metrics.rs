@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
 
 use crate::model::Direction;
@@ -10,15 +11,13 @@ fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     register_int_counter_vec!(name, help, labels).expect("the metric is registered once, with valid labels")
 }
 
-static RECEIVED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    let labels = ["direction", "proxy", "listener", "upstream"];
-    counter("toxiproxy_proxy_received_bytes_total", "Bytes read from either side.", &labels)
-});
+const TRAFFIC_LABELS: &[&str] = &["direction", "proxy", "listener", "upstream"];
 
-static SENT: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    let labels = ["direction", "proxy", "listener", "upstream"];
-    counter("toxiproxy_proxy_sent_bytes_total", "Bytes written to either side.", &labels)
-});
+static RECEIVED: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counter("toxiproxy_proxy_received_bytes_total", "Bytes read from either side.", TRAFFIC_LABELS));
+
+static SENT: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counter("toxiproxy_proxy_sent_bytes_total", "Bytes written to either side.", TRAFFIC_LABELS));
 
 static CONNECTIONS: LazyLock<IntCounterVec> =
     LazyLock::new(|| counter("fault_proxy_connections_total", "Connections accepted.", &["proxy"]));
@@ -32,6 +31,7 @@ static OPEN: LazyLock<IntGaugeVec> = LazyLock::new(|| {
         .expect("the metric is registered once, with valid labels")
 });
 
+const PROXY_LABEL: &[&str] = &["proxy"];
 const TOXIC_LABELS: &[&str] = &["proxy", "toxic", "type", "stream"];
 
 static HIT_CONNECTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -43,6 +43,36 @@ static HIT_BYTES: LazyLock<IntCounterVec> =
 
 static DROPPED_BYTES: LazyLock<IntCounterVec> =
     LazyLock::new(|| counter("fault_proxy_toxic_dropped_bytes_total", "Bytes that a toxic swallowed.", TOXIC_LABELS));
+
+/// Removes every series of the proxy named `proxy`: whoever makes and deletes proxies all day must not make this
+/// process's metrics grow.
+pub(crate) fn forget(proxy: &str) {
+    for (counters, labels) in [
+        (&RECEIVED, TRAFFIC_LABELS),
+        (&SENT, TRAFFIC_LABELS),
+        (&CONNECTIONS, PROXY_LABEL),
+        (&UNREACHABLE, PROXY_LABEL),
+        (&HIT_CONNECTIONS, TOXIC_LABELS),
+        (&HIT_BYTES, TOXIC_LABELS),
+        (&DROPPED_BYTES, TOXIC_LABELS),
+    ] {
+        forget_in(counters, labels, proxy);
+    }
+    forget_in(&OPEN, PROXY_LABEL, proxy);
+}
+
+fn forget_in<B: MetricVecBuilder>(series: &MetricVec<B>, labels: &[&str], proxy: &str) {
+    for family in series.collect() {
+        for metric in family.get_metric() {
+            let value = |label: &&str| metric.get_label().iter().find(|pair| pair.name() == *label).map(|p| p.value());
+            if value(&"proxy") == Some(proxy) {
+                let values: Vec<&str> = labels.iter().filter_map(value).collect();
+                // Fails only if it is gone already.
+                drop(series.remove_label_values(&values));
+            }
+        }
+    }
+}
 
 /// What a toxic did.
 #[derive(Clone, Debug)]

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use service_kit::CancellationToken;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::draw::Draw;
@@ -29,6 +30,8 @@ pub(crate) struct Limits {
     pub(crate) latency_buffer: usize,
     /// One permit for each open connection.
     pub(crate) connections: Arc<Semaphore>,
+    pub(crate) connections_per_proxy: usize,
+    pub(crate) connect_timeout: Duration,
 }
 
 /// A proxy.
@@ -36,6 +39,8 @@ pub(crate) struct Proxy {
     name: String,
     seed: Option<u64>,
     limits: Limits,
+    /// One permit for each of its open connections.
+    connections: Arc<Semaphore>,
     /// Connections see each change. The lock inside is held for no longer than the change takes.
     toxics: watch::Sender<Arc<[Arc<Toxic>]>>,
     next_id: AtomicU64,
@@ -66,10 +71,12 @@ impl Proxy {
     /// When a field is missing or wrong. Its `listen` is resolved and stays so.
     pub(crate) async fn new(new: NewProxy, limits: Limits) -> Result<Self, ApiError> {
         let listen = listen::resolve(&new.listen, limits.allow_remote).await?.to_string();
+        let connections = Arc::new(Semaphore::new(limits.connections_per_proxy.min(Semaphore::MAX_PERMITS)));
         let proxy = Self {
             name: new.name,
             seed: new.seed,
             limits,
+            connections,
             toxics: watch::Sender::new(Arc::default()),
             next_id: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
@@ -92,6 +99,14 @@ impl Proxy {
     pub(crate) async fn start(self: &Arc<Self>) -> Result<(), ApiError> {
         let mut port = self.port.lock().await;
         self.open(&mut port).await
+    }
+
+    /// Closes the port and every connection, and waits until they are closed. Tells whether it was open.
+    pub(crate) async fn close(&self) -> bool {
+        let mut port = self.port.lock().await;
+        let was_open = port.running.is_some();
+        close(&mut port).await;
+        was_open
     }
 
     /// Closes the port and every connection for good, and waits until they are closed.
@@ -268,15 +283,15 @@ impl Accepting {
     async fn run(self) {
         let connections = TaskTracker::new();
         while let Some(accepted) = self.stop.run_until_cancelled(self.accept()).await {
-            let Some((client, permit)) = accepted else { continue };
+            let Some((client, permits)) = accepted else { continue };
             let (link, upstream, metrics) = (self.link(), self.upstream.clone(), self.metrics.clone());
-            let stop = self.stop.clone();
+            let (stop, patience) = (self.stop.clone(), self.proxy.limits.connect_timeout);
             connections.spawn(async move {
                 let open = metrics.opened();
                 // Boxed: with it inside, the task's size would be that of its longest state from the start.
-                let work = Box::pin(serve(link, client, upstream, &metrics));
+                let work = Box::pin(serve(link, client, upstream, patience, &metrics));
                 stop.run_until_cancelled(work).await;
-                drop((open, permit));
+                drop((open, permits));
             });
         }
         drop(self.listener);
@@ -284,13 +299,15 @@ impl Accepting {
         connections.wait().await;
     }
 
-    /// The next client, once there is room for it. A proxy without clients takes none of the room.
-    async fn accept(&self) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    /// The next client, once there is room for it. A proxy without clients takes none of the room of all, and one that is
+    /// full neither.
+    async fn accept(&self) -> Option<(TcpStream, [OwnedSemaphorePermit; 2])> {
         match self.listener.accept().await {
             Ok((client, _)) => {
-                // Only closing the semaphore makes this fail, and nobody does.
-                let permit = self.proxy.limits.connections.clone().acquire_owned().await.ok()?;
-                Some((client, permit))
+                // Only closing a semaphore makes this fail, and nobody does.
+                let own = self.proxy.connections.clone().acquire_owned().await.ok()?;
+                let shared = self.proxy.limits.connections.clone().acquire_owned().await.ok()?;
+                Some((client, [own, shared]))
             }
             Err(error) => {
                 tracing::warn!(%error, proxy = self.proxy.name, "cannot accept a connection");
@@ -313,8 +330,9 @@ impl Accepting {
 
 /// One connection, from its first byte to its last. A client whose upstream cannot be reached is closed; one whose
 /// upstream took the connection and reset it at once is reset.
-async fn serve(link: Link, client: TcpStream, upstream: String, metrics: &Connections) {
-    let server = match TcpStream::connect(&upstream).await {
+async fn serve(link: Link, client: TcpStream, upstream: String, patience: Duration, metrics: &Connections) {
+    let connected = timeout(patience, TcpStream::connect(&upstream)).await;
+    let server = match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(server) => server,
         Err(error) => {
             metrics.unreachable.inc();

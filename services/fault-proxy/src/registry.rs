@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::Rng;
@@ -10,6 +11,7 @@ use tokio::sync::{RwLock, Semaphore};
 
 use crate::ProxiesSection;
 use crate::error::ApiError;
+use crate::metrics;
 use crate::model::{self, NewProxy, ProxyView};
 use crate::proxy::{Limits, Proxy};
 
@@ -19,7 +21,7 @@ const RESERVED: u64 = 256;
 /// The proxies of this process.
 pub(crate) struct Registry {
     limits: Limits,
-    /// Written to while a proxy is made or removed, which never waits for anything remote.
+    /// Held while a proxy is made or removed, which never waits for anything remote.
     proxies: RwLock<BTreeMap<String, Arc<Proxy>>>,
 }
 
@@ -45,6 +47,8 @@ impl Registry {
             allow_remote: config.allow_remote,
             latency_buffer: config.latency_buffer_bytes,
             connections: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            connections_per_proxy: config.max_connections_per_proxy,
+            connect_timeout: Duration::from_millis(config.connect_timeout_ms.into()),
         };
         Self { limits, proxies: RwLock::default() }
     }
@@ -84,7 +88,7 @@ impl Registry {
     }
 
     /// Makes every proxy of the list. One of the same name and addresses stays as it is, one of the same name only is
-    /// replaced. It stops at the first that fails.
+    /// replaced. It stops at the first that fails; the one that it should have replaced goes on.
     pub(crate) async fn populate(&self, list: Vec<NewProxy>) -> Populated {
         for (number, new) in (1..).zip(&list) {
             for (field, value) in [("name", &new.name), ("upstream", &new.upstream)] {
@@ -108,14 +112,26 @@ impl Registry {
         let enabled = new.enabled;
         let proxy = Arc::new(Proxy::new(new, self.limits.clone()).await?);
         let mut proxies = self.proxies.write().await;
-        if let Some(existing) = proxies.get(proxy.name()) {
+        let existing = proxies.get(proxy.name()).cloned();
+        let mut was_open = false;
+        if let Some(existing) = &existing {
             if !existing.differs(&proxy).await {
                 return existing.view().await;
             }
-            existing.retire().await;
+            // First: both may want the same port.
+            was_open = existing.close().await;
         }
-        if enabled {
-            proxy.start().await?;
+        if enabled && let Err(error) = proxy.start().await {
+            // Nothing has come of it, so what was there goes on.
+            if let (Some(existing), true) = (existing, was_open)
+                && let Err(error) = existing.start().await
+            {
+                tracing::error!(%error, proxy = proxy.name(), "the proxy that was to be replaced stays closed");
+            }
+            return Err(error);
+        }
+        if let Some(existing) = existing {
+            existing.retire().await;
         }
         proxies.insert(proxy.name().to_owned(), proxy.clone());
         drop(proxies);
@@ -135,13 +151,16 @@ impl Registry {
         }
     }
 
-    /// Removes a proxy and closes its connections.
+    /// Removes a proxy and its metrics, and closes its connections.
     ///
     /// # Errors
     /// When there is none of this name.
     pub(crate) async fn remove(&self, name: &str) -> Result<(), ApiError> {
-        let proxy = self.proxies.write().await.remove(name).ok_or(ApiError::NoProxy)?;
+        // Until all of it is gone: the next of this name has metrics of its own.
+        let mut proxies = self.proxies.write().await;
+        let proxy = proxies.remove(name).ok_or(ApiError::NoProxy)?;
         proxy.retire().await;
+        metrics::forget(name);
         Ok(())
     }
 

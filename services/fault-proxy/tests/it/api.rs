@@ -145,7 +145,78 @@ async fn a_list_of_proxies_is_made_and_one_that_is_there_stays() {
     let (status, answer) = proxy.ask(Method::POST, "/populate", &list).await;
     assert_eq!((status.as_u16(), &answer["status"]), (500, &json!(500)), "{answer}");
     assert_eq!(answer["proxies"].as_array().map(Vec::len), Some(1), "the first was made: {answer}");
+
+    // One that cannot be replaced goes on as it was, and stands in nobody's way.
+    let moved = json!([{ "name": "a", "listen": taken.to_string(), "upstream": upstream }]);
+    let (status, answer) = proxy.ask(Method::POST, "/populate", &moved).await;
+    assert_eq!((status.as_u16(), &answer["proxies"]), (500, &json!([])), "{answer}");
+    let (status, answer) = proxy.ask(Method::POST, "/reset", &NOTHING).await;
+    assert_eq!(status, StatusCode::NO_CONTENT, "{answer}");
+    let a = proxy.get("/proxies/a").await;
+    assert_eq!((&a["enabled"], &a["listen"]), (&json!(true), &listens[0]));
+    let address = listens[0].as_str().expect("an address");
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+    assert_eq!(round_trip(&mut stream, b"hello").await.expect("an echo"), b"hello");
     drop(listener);
+}
+
+#[tokio::test]
+async fn a_deleted_proxy_leaves_no_metrics_behind_and_takes_none_of_anothers() {
+    let proxy = Proxy::start().await;
+    let upstream = echo().await;
+    for name in ["gone", "kept"] {
+        let mut stream = proxy.connect(name, upstream, json!([{ "type": "latency" }])).await;
+        assert_eq!(round_trip(&mut stream, b"hello").await.expect("an echo"), b"hello");
+    }
+    let series = async |name: &str| {
+        let text =
+            proxy.client().get(proxy.url("/metrics")).send().await.expect("an answer").text().await.expect("text");
+        text.lines().filter(|line| line.contains(&format!("proxy=\"{name}\""))).count()
+    };
+    let before = series("kept").await;
+    assert!(before > 0 && series("gone").await == before, "{before}");
+    proxy.ask(Method::DELETE, "/proxies/gone", &NOTHING).await;
+    assert_eq!((series("gone").await, series("kept").await), (0, before));
+    let mut stream = proxy.connect("gone", upstream, json!([])).await;
+    assert_eq!(round_trip(&mut stream, b"hello").await.expect("an echo"), b"hello");
+    assert_eq!(proxy.metric("fault_proxy_connections_total{proxy=\"gone\"}").await, 1.0, "its own, from the start");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_full_lets_others_wait_and_the_other_proxies_work() {
+    let proxy = Proxy::start_with(&[("PROXIES_MAX_CONNECTIONS_PER_PROXY", "1")]).await;
+    let upstream = echo().await;
+    let mut first = proxy.connect("full", upstream, json!([])).await;
+    assert_eq!(round_trip(&mut first, b"hello").await.expect("an echo"), b"hello");
+    let listen = proxy.get("/proxies/full").await["listen"].as_str().expect("an address").to_owned();
+    let mut second = tokio::net::TcpStream::connect(listen).await.expect("the kernel takes it");
+    tokio::io::AsyncWriteExt::write_all(&mut second, b"later").await.expect("the kernel takes it");
+    let mut other = proxy.connect("other", upstream, json!([])).await;
+    assert_eq!(round_trip(&mut other, b"hello").await.expect("an echo"), b"hello");
+    assert_eq!(proxy.metric("fault_proxy_connections_total{proxy=\"full\"}").await, 1.0);
+    drop(first);
+    let mut answer = [0; 5];
+    tokio::io::AsyncReadExt::read_exact(&mut second, &mut answer).await.expect("its turn");
+    assert_eq!(&answer, b"later");
+}
+
+#[tokio::test]
+async fn a_client_is_closed_when_its_upstream_does_not_accept_in_time() {
+    let proxy = Proxy::start_with(&[("PROXIES_CONNECT_TIMEOUT_MS", "100")]).await;
+    // Nobody takes what waits in its backlog, and that has room for one.
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let full = socket.listen(1).expect("a listener");
+    let address = full.local_addr().expect("an address");
+    let filling = (0..8).map(|_| tokio::spawn(tokio::net::TcpStream::connect(address))).collect::<Vec<_>>();
+    let mut stream = proxy.connect("slow-upstream", address, json!([])).await;
+    let mut rest = Vec::new();
+    let closed = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest);
+    // Without a limit of its own it would take the kernel two minutes.
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(60), closed).await;
+    assert_eq!(closed.expect("in time").expect("closed in order"), 0);
+    assert_eq!(proxy.metric("fault_proxy_unreachable_upstream_total{proxy=\"slow-upstream\"}").await, 1.0);
+    filling.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]

@@ -8,14 +8,15 @@ use testkit::{FaultProxy, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::support::echo;
 
 /// So many, unless `FAULT_PROXY_CONNECTIONS` says otherwise. The proxy and this process need two descriptors for each.
 const CONNECTIONS: usize = 2_000;
-/// A change must have reached every connection by then. Two cores take a tenth of it for 9,500 connections, with the
-/// clients on the same cores; the rest is for a machine that has other things to do.
-const BOUND: Duration = Duration::from_secs(10);
+/// No measure of speed: what is not free by then never will be. The toxics hold for an hour or for ever, so only their
+/// removal can have freed anybody. How long it took is printed; two idle cores take a second for 9,500 connections.
+const HANGS: Duration = Duration::from_secs(120);
 
 const MESSAGE: &[u8] = b"ping";
 
@@ -56,7 +57,7 @@ async fn freed(faults: &FaultProxy, mut streams: Vec<TcpStream>, toxic: &Value) 
     }
     let start = Instant::now();
     faults.remove("many", &format!("{kind}_upstream")).await;
-    let ended = waiting.join_all().await;
+    let ended = timeout(HANGS, waiting.join_all()).await.unwrap_or_else(|_| panic!("{kind} still holds somebody"));
     let last = ended.iter().map(|(_, at)| at.duration_since(start)).max().unwrap_or_default();
     (ended.into_iter().filter_map(|(stream, _)| stream).collect(), last)
 }
@@ -80,7 +81,6 @@ async fn a_removal_frees_every_blocked_connection_at_once() {
         let toxic = json!({ "type": kind, "stream": "upstream", "attributes": attributes });
         let (alive, last) = freed(&faults, streams, &toxic).await;
         eprintln!("{count} connections blocked by {kind} are free {last:?} after the removal began");
-        assert!(last < BOUND, "{kind}: {last:?}");
         let expected = if kind == "timeout" { 0 } else { count };
         assert_eq!(alive.len(), expected, "{kind}");
         streams = alive;
@@ -93,12 +93,11 @@ async fn a_removal_frees_every_blocked_connection_at_once() {
     // Deleted under open connections, a proxy has closed them when it answers.
     let other = faults.create("more", &echo().await.to_string()).await;
     let streams = connect(count, other).await;
-    let start = Instant::now();
-    faults.delete("more").await;
-    let took = start.elapsed();
-    assert!(took < BOUND, "{took:?}");
-    assert_eq!(faults.metric("fault_proxy_open_connections", &[("proxy", "more")]).await, 0.0);
-    drop(streams);
+    timeout(HANGS, faults.delete("more")).await.expect("an answer");
+    for mut stream in streams {
+        let end = timeout(HANGS, stream.read(&mut [0; 1])).await.expect("the end comes");
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    }
     drop(faults);
     std::fs::remove_dir_all(&folder).expect("its removal");
 }
