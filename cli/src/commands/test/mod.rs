@@ -1,5 +1,6 @@
 //! `symphony test`: everything that says whether this tree is fit.
 
+mod business;
 mod dependencies;
 mod licence;
 mod run;

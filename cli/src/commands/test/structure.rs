@@ -2,6 +2,7 @@
 
 use tokio::process::Command;
 
+use super::business;
 use super::run::{Runner, cargo};
 
 /// No file is longer.
@@ -17,6 +18,7 @@ const PURE: &[(&str, &[&str])] = &[
 /// Tells everything that breaks a rule.
 pub(super) async fn check(runner: &Runner) -> anyhow::Result<bool> {
     let mut broken = long_files(runner).await?;
+    broken.extend(business::check(runner).await?);
     for (package, allowed) in PURE {
         let mut tree =
             cargo(["tree", "--edges", "normal,build", "--depth", "1", "--prefix", "none", "--format", "{p}"]);
