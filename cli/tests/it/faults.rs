@@ -88,6 +88,13 @@ async fn every_kind_of_message_fault_hits_is_counted_and_costs_no_order_anything
     let share = |percentage: u32| json!({ "percentage": percentage });
     let faults = [
         ("payment-svc", None, json!({ "type": "latency", "duration": "300ms", "jitter": "100ms" }), share(20)),
+        // Only what is about one step, and only by the header that says so.
+        (
+            "payment-svc",
+            None,
+            json!({ "type": "drop-message" }),
+            json!({ "percentage": 20, "headers": { "ce_step": "payment" } }),
+        ),
         // Later than its deadline: the answer comes after the command was sent again.
         ("shipping-svc", None, json!({ "type": "latency", "duration": "3s" }), json!({ "first": 1 })),
         ("inventory-svc", None, json!({ "type": "error", "kind": "transient", "attempts": 2 }), share(10)),
@@ -97,7 +104,6 @@ async fn every_kind_of_message_fault_hits_is_counted_and_costs_no_order_anything
             json!({ "type": "error", "kind": "permanent" }),
             json!({ "first": 3 }),
         ),
-        ("payment-svc", None, json!({ "type": "drop-message" }), share(20)),
         ("orchestrator", Some("inventory.reserved"), json!({ "type": "drop-message" }), share(20)),
         ("order-api", Some("order.completed"), json!({ "type": "drop-message" }), share(20)),
         ("orchestrator", Some("order.created"), json!({ "type": "drop-message" }), share(20)),
@@ -115,6 +121,11 @@ async fn every_kind_of_message_fault_hits_is_counted_and_costs_no_order_anything
         let mut target = json!({ "service": service });
         if let Some(topic) = topic {
             target["topic"] = json!(topic);
+        }
+        if service == "shipping-svc" && fault["type"] == "corrupt" {
+            // Commands carry the name of their saga's definition; the replies that it sends do not.
+            target["definition"] = json!("order");
+            target["variant"] = json!("stable");
         }
         let asked = if service == "*" { "orchestrator" } else { service };
         let id = announce(&env, target, fault.clone(), radius, 60).await;
@@ -135,10 +146,17 @@ async fn a_paused_consumer_goes_on_when_its_fault_ends_and_a_lease_ends_by_itsel
     let env = Env::new("leases").await;
     let mut cluster = env.cluster().set_all("CHAOS_ENABLED", "true").start().await;
     let payment = json!({ "service": "payment-svc" });
-    announce(&env, payment.clone(), json!({ "type": "pause-consumer" }), json!({}), 10).await;
+    announce(&env, payment.clone(), json!({ "type": "pause-consumer" }), json!({}), 20).await;
     // One that starts later learns of it too.
+    let bad = json!({ "type": "slow-consumer", "perMessage": "100000000years" });
+    let bad = announce(&env, json!({}), bad, json!({}), 600).await;
+    publish(&env, Uuid::new_v4(), Some(b"\xff{".to_vec())).await;
+    // It knows before its first message, and what nobody can obey hurts nobody.
     cluster.service_mut("payment-svc").restart().await;
-    wait_until("the fault to be known", SOON, async || active(&cluster, "payment-svc").await == 1).await;
+    assert_eq!(active(&cluster, "payment-svc").await, 1);
+    let log = cluster.service("payment-svc").log();
+    let said = log.lines().filter(|line| line.contains("asks for too much") && line.contains(&bad.to_string()));
+    assert!((1..=2).contains(&said.count()), "once in each of its lives: {log}");
     let order = cluster.place(&testkit::order()).await;
     // Nobody takes the fault back.
     assert_eq!(cluster.ended(order, SOON).await["status"], "COMPLETED");

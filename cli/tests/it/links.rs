@@ -1,13 +1,14 @@
-//! Networks that fail between the services and PostgreSQL, while orders come in.
-//!
-//! Kafka is not behind the proxy: a client goes to the address that the broker advertises, whatever it was given.
+//! Networks that fail between the services, Connect, PostgreSQL and Kafka, while orders come in.
 
 use std::time::Duration;
 
+use rand::seq::SliceRandom;
 use serde_json::json;
-use testkit::{Env, FaultProxy, SERVICES, wait_until};
+use testkit::{Cluster, Env, FaultProxy, LinkedServers, SERVICES, wait_until};
 
 use crate::stand::{assert_all_ended_and_clean, number, placed};
+
+const MIX: &str = "declined=5,unserved=10";
 
 /// How long a link is cut.
 const CUT: Duration = Duration::from_secs(10);
@@ -81,4 +82,102 @@ async fn answers_of_the_database_that_come_ten_seconds_late_are_outlived_by_ever
         assert!(held > 0.0, "the fault hit nobody");
     }
     assert_all_ended_and_clean(&cluster, &summary).await;
+}
+
+/// How often `toxic` was put on a connection of each of `links`, and how many bytes came to it.
+async fn hits(faults: &FaultProxy, links: &[String], toxic: &str) -> Vec<(String, f64, f64)> {
+    let mut hits = Vec::new();
+    for link in links {
+        let labels = [("proxy", link.as_str()), ("type", toxic)];
+        let connections = faults.metric("fault_proxy_toxic_connections_total", &labels).await;
+        hits.push((link.clone(), connections, faults.metric("fault_proxy_toxic_bytes_total", &labels).await));
+    }
+    hits
+}
+
+/// Orders come in while `harm` is done, then everything is healed, and the orders that come after that end too.
+async fn survives(cluster: &Cluster<'_>, faults: &FaultProxy, what: &str, orders: u64, harm: impl Future<Output = ()>) {
+    let env = cluster.env();
+    let open = "SELECT count(*) FROM orders WHERE status = 'PENDING'";
+    let before = number(env, "orders", "SELECT count(*) FROM orders WHERE status <> 'PENDING'").await;
+    let harmed = async {
+        ended(env, before + 50).await;
+        harm.await;
+        let pending = number(env, "orders", open).await;
+        faults.reset().await;
+        env.heal_connector().await;
+        pending
+    };
+    let (summary, pending) = tokio::join!(placed(cluster, orders, 16, MIX), harmed);
+    assert!(pending > 0, "{what}: the load was over before the fault");
+    assert!(summary.is_complete(), "{what}: {summary}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_link_may_be_slow_be_reset_and_be_cut_and_every_order_outlives_it() {
+    let mut random = testkit::rng();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let faults = FaultProxy::start(folder.path()).await;
+    let servers = LinkedServers::start(&faults).await;
+    let env = Env::on(servers.servers().clone(), "links").await;
+    let cluster = env.cluster().start().await;
+    let links = servers.links();
+    for link in links {
+        let sent = faults.metric("toxiproxy_proxy_sent_bytes_total", &[("proxy", link.as_str())]).await;
+        assert!(sent > 0.0, "nothing goes through {link}");
+    }
+
+    survives(&cluster, &faults, "slow", 600, async {
+        for link in links {
+            for stream in ["upstream", "downstream"] {
+                let attributes = json!({ "latency": 50, "jitter": 30 });
+                faults.add(link, &json!({ "type": "latency", "stream": stream, "attributes": attributes })).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    })
+    .await;
+    let slow = hits(&faults, links, "latency").await;
+    eprintln!("50 ms give or take 30 both ways: {slow:?}");
+    assert!(slow.iter().all(|(_, connections, bytes)| *connections > 0.0 && *bytes > 0.0), "{slow:?}");
+
+    survives(&cluster, &faults, "reset", 1_000, async {
+        for link in links {
+            // Whoever connects again at once is reset again, until the next link's turn.
+            faults.add(link, &json!({ "type": "reset_peer", "attributes": { "timeout": 0 } })).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            faults.remove(link, "reset_peer_downstream").await;
+        }
+    })
+    .await;
+    let reset = hits(&faults, links, "reset_peer").await;
+    eprintln!("reset for half a second, one after another: {reset:?}");
+    assert!(reset.iter().all(|(_, connections, _)| *connections > 0.0), "{reset:?}");
+
+    // One after another goes, and they come back in another order: all sorts of halves of the system see each other.
+    let mut order = links.to_vec();
+    survives(&cluster, &faults, "cut", 1_000, async {
+        order.shuffle(&mut random);
+        for link in &order {
+            for stream in ["upstream", "downstream"] {
+                faults.add(link, &json!({ "type": "timeout", "stream": stream })).await;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        order.shuffle(&mut random);
+        for link in &order {
+            for stream in ["upstream", "downstream"] {
+                faults.remove(link, &format!("timeout_{stream}")).await;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    })
+    .await;
+    let cut = hits(&faults, links, "timeout").await;
+    eprintln!("cut for 1 to 15 seconds, healed in the order {order:?}: {cut:?}");
+    assert!(cut.iter().all(|(_, connections, _)| *connections > 0.0), "{cut:?}");
+
+    let after = placed(&cluster, 50, 8, "").await;
+    assert_eq!(after.statuses.get("COMPLETED"), Some(&50), "{after}");
+    assert_all_ended_and_clean(&cluster, &after).await;
 }

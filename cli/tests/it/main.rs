@@ -3,6 +3,7 @@
 
 mod audit;
 mod certify;
+mod clock;
 mod commands;
 mod contracts;
 mod counts;
@@ -21,6 +22,7 @@ mod participant;
 mod poison;
 mod retention;
 mod rewind;
+mod rolling;
 mod rules;
 mod slow;
 mod stacks;

@@ -31,8 +31,27 @@ fn poisons(topic: &str) -> Vec<Record> {
         ];
         record(topic, Some(key), payload, own)
     };
-    let deep = [vec![b'['; 1_000], vec![b']'; 1_000]].concat();
+    let deep = [vec![b'['; 10_000], vec![b']'; 10_000]].concat();
+    let without = |mut record: Record, header: &str| {
+        record.headers.retain(|(name, _)| name != header);
+        record
+    };
+    let with = |record: Record, header: &str, value: &[u8]| {
+        let mut record = without(record, header);
+        record.headers.push((header.to_owned(), Some(value.to_vec())));
+        record
+    };
+    let whole = || headers(&event_type, Some(b"{}"));
     vec![
+        without(whole(), "ce_id"),
+        with(whole(), "ce_specversion", b"0.3"),
+        with(whole(), "ce_subject", b"another"),
+        with(whole(), "ce_time", b"yesterday"),
+        with(whole(), "ce_sagaid", b"not-a-saga"),
+        // Nearly all that a topic takes.
+        headers(&event_type, Some(&vec![b'x'; 900_000])),
+        headers(&event_type, Some(b"{\"orderId\": \"\\u0000\"}")),
+        headers(&event_type, Some(b"{\"orderId\": -1, \"amount\": 9223372036854775808}")),
         record(topic, None, Some(b"no key"), &[]),
         record(topic, Some(b"\xff\xfe"), Some(b"\x00\x01\x02"), &[]),
         record(topic, Some(key), Some(b"{}"), &[]),

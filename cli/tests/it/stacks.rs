@@ -1,6 +1,8 @@
 //! `up`, `down` and what lies between, each test on a stack of its own.
 
 mod capture;
+mod disk;
+mod dying;
 mod restore;
 
 use std::io::ErrorKind;

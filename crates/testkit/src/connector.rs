@@ -28,6 +28,11 @@ pub(crate) async fn start(servers: &Servers, names: &Names) -> anyhow::Result<()
     Ok(())
 }
 
+/// Waits until the connector runs; one that has failed is restarted.
+pub(crate) async fn until_running(servers: &Servers, names: &Names) -> anyhow::Result<()> {
+    Ok(OutboxConnector::load(&Repository::find()?, &servers.endpoints(), names)?.until_running().await?)
+}
+
 /// Removes connector and slot.
 pub(crate) async fn remove(servers: &Servers, names: &Names) -> anyhow::Result<()> {
     let endpoints = servers.endpoints();

@@ -1,5 +1,6 @@
 //! A database per test, copied from one that was migrated once.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor};
 use stack::Repository;
 use stack::provision::databases;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use crate::servers::Servers;
 use crate::wait::wait_for;
@@ -52,19 +53,22 @@ pub(crate) async fn drop_database(servers: &Servers, prefix: &str, name: &str) -
     Ok(())
 }
 
-/// The prefix of the migrated databases to copy, made by whoever comes first and checked once by each process.
-async fn templates(servers: &Servers) -> anyhow::Result<&'static str> {
-    static PREFIX: OnceCell<String> = OnceCell::const_new();
-    let prefix = PREFIX.get_or_try_init(async || {
-        let repository = Repository::find()?;
-        let prefix = format!("template_{}_", digest(&repository.migrations())?);
-        let mut admin = databases::superuser(&servers.endpoints(), "postgres").await?;
-        sqlx::query(LOCK).execute(&mut admin).await?;
-        databases::ensure(&servers.endpoints(), &repository, &prefix).await?;
-        sqlx::query(UNLOCK).execute(&mut admin).await?;
-        anyhow::Ok(prefix)
-    });
-    Ok(prefix.await?)
+/// The prefix of the migrated databases to copy, made by whoever comes first and checked once by each process for each
+/// PostgreSQL.
+async fn templates(servers: &Servers) -> anyhow::Result<String> {
+    static READY: Mutex<BTreeMap<u16, String>> = Mutex::const_new(BTreeMap::new());
+    let mut ready = READY.lock().await;
+    if let Some(prefix) = ready.get(&servers.postgres) {
+        return Ok(prefix.clone());
+    }
+    let repository = Repository::find()?;
+    let prefix = format!("template_{}_", digest(&repository.migrations())?);
+    let mut admin = databases::superuser(&servers.endpoints(), "postgres").await?;
+    sqlx::query(LOCK).execute(&mut admin).await?;
+    databases::ensure(&servers.endpoints(), &repository, &prefix).await?;
+    sqlx::query(UNLOCK).execute(&mut admin).await?;
+    ready.insert(servers.postgres, prefix.clone());
+    Ok(prefix)
 }
 
 /// Twelve hexadecimal digits over every migration, so that a changed one makes new templates.

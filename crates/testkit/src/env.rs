@@ -1,7 +1,7 @@
 //! One test's own corner of the shared servers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -50,7 +50,16 @@ impl Env {
     /// # Panics
     /// When the servers are not there; the message tells how to run the test.
     pub async fn new(label: &str) -> Self {
-        let env = Self::bare(label);
+        let servers = Servers::from_environment().unwrap_or_else(|error| panic!("{error:#}"));
+        Self::on(servers, label).await
+    }
+
+    /// The same on other servers than those that all tests share.
+    ///
+    /// # Panics
+    /// When they do not answer.
+    pub async fn on(servers: Servers, label: &str) -> Self {
+        let env = Self::bare_on(servers, label);
         let known = SERVICES.iter().find(|(service, database)| *service == label || *database == label);
         let wanted = known.map_or(SERVICES, std::slice::from_ref);
         let names: BTreeSet<&str> = wanted.iter().map(|(_, database)| *database).collect();
@@ -68,7 +77,10 @@ impl Env {
     /// # Panics
     /// When `SYMPHONY_TEST_SERVERS` names no servers; the message tells how to run the test.
     pub fn bare(label: &str) -> Self {
-        let servers = Servers::from_environment().unwrap_or_else(|error| panic!("{error:#}"));
+        Self::bare_on(Servers::from_environment().unwrap_or_else(|error| panic!("{error:#}")), label)
+    }
+
+    fn bare_on(servers: Servers, label: &str) -> Self {
         let id = Uuid::new_v4().simple().to_string();
         let dir = tempfile::Builder::new().prefix(&format!("symphony-{label}-")).tempdir();
         Self {
@@ -118,6 +130,16 @@ impl Env {
     /// The same by another address, such as that of a proxy before PostgreSQL.
     pub fn database_url_at(&self, name: &str, address: SocketAddr) -> String {
         format!("postgres://{name}@{address}/{}{name}", self.prefix)
+    }
+
+    /// Waits until the connector's task runs, and restarts it if it has failed, as the supervisor of a stack does.
+    ///
+    /// # Panics
+    /// When it does not run in time.
+    pub async fn heal_connector(&self) {
+        let names = Names::prefixed(&self.prefix);
+        let running = connector::until_running(&self.servers, &names).await;
+        running.unwrap_or_else(|error| panic!("connector {}: {error:#}", names.connector));
     }
 
     /// A pool on the database `name` as the superuser.
@@ -199,7 +221,9 @@ impl Env {
         let mut environment = self.settings();
         if let Some(database) = database {
             self.create_database(database).await;
-            environment.push(("DATABASE_URL".into(), self.database_url(database)));
+            let port = self.servers.links.postgres.get(name).copied().unwrap_or(self.servers.postgres);
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            environment.push(("DATABASE_URL".into(), self.database_url_at(database, address)));
         }
         environment.extend(overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let number = self.started.fetch_add(1, Ordering::Relaxed);
@@ -209,9 +233,10 @@ impl Env {
     /// What every service of this environment is told.
     fn settings(&self) -> Vec<(String, String)> {
         let setting = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let kafka = self.servers.links.services_to_kafka.map_or(self.servers.kafka, |listener| listener.advertised);
         vec![
             setting("HTTP_HOST", "127.0.0.1"),
-            setting("KAFKA_BOOTSTRAP_SERVERS", &self.servers.endpoints().kafka()),
+            setting("KAFKA_BOOTSTRAP_SERVERS", &format!("127.0.0.1:{kafka}")),
             setting("KAFKA_TOPIC_PREFIX", &self.prefix),
             setting("LOG_FORMAT", "pretty"),
             setting("NO_COLOR", "1"),

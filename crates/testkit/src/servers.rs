@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use serde::Deserialize;
+use stack::links::Links;
 use stack::ports::Ports;
 use stack::servers::Endpoints;
 
@@ -23,6 +24,9 @@ pub struct Servers {
     pub kafka: u16,
     /// Kafka Connect's REST interface.
     pub connect: u16,
+    /// What stands between them and the services; nothing between those that all tests share.
+    #[serde(skip)]
+    pub links: Links,
 }
 
 /// What `status --json` prints, as far as it matters here.
@@ -62,7 +66,12 @@ impl Servers {
                     let url = found.and_then(|component| component.url.as_deref()).unwrap_or_default();
                     port(url).ok_or_else(|| anyhow!("{name} has no url with a port"))
                 };
-                Ok(Self { postgres: port("postgres")?, kafka: port("kafka")?, connect: port("connect")? })
+                Ok(Self {
+                    postgres: port("postgres")?,
+                    kafka: port("kafka")?,
+                    connect: port("connect")?,
+                    links: Links::default(),
+                })
             }
         }
     }
@@ -70,7 +79,7 @@ impl Servers {
     /// As the crate that starts them knows them.
     pub fn endpoints(&self) -> Endpoints {
         let ports = Ports { postgres: self.postgres, kafka: self.kafka, connect: self.connect };
-        Endpoints::straight(ports)
+        Endpoints { ports, links: self.links.clone() }
     }
 }
 

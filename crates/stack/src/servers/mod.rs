@@ -119,7 +119,11 @@ pub struct Running {
 pub async fn start_all(data: &DataDir, ports: Ports, announce: impl FnOnce(&Path)) -> Result<Running, Error> {
     data.create()?;
     let files = fetch::ensure(announce).await?;
-    let servers = Servers::new(data, &files, ports)?;
+    start(Servers::new(data, &files, ports)?).await
+}
+
+/// Starts servers whose data directory and files are there, and waits until they are ready.
+pub async fn start(servers: Servers) -> Result<Running, Error> {
     let database = async { launch::start(servers.postgres.as_ref()).await };
     let streaming = async {
         let kafka = launch::start(servers.kafka.as_ref()).await?;
