@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use chrono::{DateTime, Utc};
 use reqwest::{Client, Method, RequestBuilder};
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,6 +27,10 @@ struct Component {
     name: String,
     #[serde(default)]
     url: Option<String>,
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    since: Option<DateTime<Utc>>,
 }
 
 impl Api {
@@ -38,10 +43,7 @@ impl Api {
 
     /// The URL of `component` as the state file says, without a slash at the end.
     pub fn url(&self, component: &str) -> anyhow::Result<String> {
-        let missing = || format!("no stack runs here ({}): symphony up", self.state_file.display());
-        let text = std::fs::read_to_string(&self.state_file).with_context(missing)?;
-        let state: State = serde_json::from_str(&text).with_context(|| self.state_file.display().to_string())?;
-        let found = state.components.into_iter().find(|found| found.name == component && found.url.is_some());
+        let found = self.state()?.components.into_iter().find(|found| found.name == component && found.url.is_some());
         let url =
             found.and_then(|found| found.url).ok_or_else(|| anyhow!("{component} is not running: symphony up"))?;
         Ok(url.trim_end_matches('/').to_owned())
@@ -49,11 +51,32 @@ impl Api {
 
     /// The names of the services; one that has several instances is named for each.
     pub fn services(&self) -> anyhow::Result<Vec<String>> {
-        let text = std::fs::read_to_string(&self.state_file)?;
-        let state: State = serde_json::from_str(&text)?;
         let speaks_http = |component: &Component| component.url.as_ref().is_some_and(|url| url.starts_with("http"));
-        let services = state.components.into_iter().filter(|found| found.name != "connect" && speaks_http(found));
+        let services =
+            self.state()?.components.into_iter().filter(|found| found.name != "connect" && speaks_http(found));
         Ok(services.map(|service| service.name).collect())
+    }
+
+    fn state(&self) -> anyhow::Result<State> {
+        let missing = || format!("no stack runs here ({}): symphony up", self.state_file.display());
+        let text = std::fs::read_to_string(&self.state_file).with_context(missing)?;
+        serde_json::from_str(&text).with_context(|| self.state_file.display().to_string())
+    }
+
+    /// Since when an instance of each of `components` has been ready: now, if one of them has none that is. Nothing if
+    /// the state file does not say it.
+    pub fn ready_since(&self, components: &[&str]) -> anyhow::Result<Option<DateTime<Utc>>> {
+        let state = self.state()?;
+        let mut since = None;
+        for name in components {
+            let instances: Vec<&Component> = state.components.iter().filter(|found| found.name == *name).collect();
+            if instances.iter().any(|instance| instance.state.is_none()) {
+                return Ok(None);
+            }
+            let ready = instances.iter().filter(|instance| instance.state.as_deref() == Some("ready"));
+            since = since.max(Some(ready.filter_map(|instance| instance.since).min().unwrap_or_else(Utc::now)));
+        }
+        Ok(since)
     }
 
     /// A `host:port` for clients that speak no HTTP.
@@ -119,6 +142,28 @@ mod tests {
         let told = "limit must be from 1 to 500\n  limit: must be from 1 to 500\n  the body: must be an object";
         assert_eq!(problem(body), told);
         assert_eq!(problem("Bad Gateway"), "Bad Gateway");
+    }
+
+    #[test]
+    fn everything_is_ready_since_the_last_of_its_components_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_file = folder.path().join("state.json");
+        let api = Api::new(state_file.clone()).unwrap();
+        let since = |components: &str| {
+            std::fs::write(&state_file, format!(r#"{{"components":[{components}]}}"#)).unwrap();
+            api.ready_since(&["a", "b"]).unwrap()
+        };
+        let component = |name: &str, state: &str, minute: u32| {
+            format!(r#"{{"name":"{name}","state":"{state}","since":"2026-01-01T00:{minute:02}:00Z"}}"#)
+        };
+        let at = |minute: i64| DateTime::from_timestamp(1_767_225_600 + 60 * minute, 0);
+        let (a, b, again) = (component("a", "ready", 1), component("b", "ready", 3), component("b", "ready", 5));
+        assert_eq!(since(&format!("{a},{b}")), at(3));
+        assert_eq!(since(&format!("{a},{b},{again}")), at(3), "one instance is enough");
+        let before = Utc::now();
+        assert!(since(&format!("{a},{}", component("b", "stopped", 3))) >= Some(before));
+        assert!(since(&a) >= Some(before), "there is none");
+        assert_eq!(since(&format!(r#"{a},{{"name":"b"}}"#)), None, "nobody knows");
     }
 
     #[test]

@@ -6,14 +6,14 @@ use orders::topics::ORDER_CREATED;
 use uuid::Uuid;
 
 use super::World;
-use super::facts::topics::at;
+use super::facts::messages::at;
 use super::report::Finding;
 
 pub(super) fn check(world: &World) -> Finding {
     let mut finding =
         Finding::new("I2", "every committed outbox row is published, every published event was committed");
     let orders = &world.orders;
-    let published: HashSet<Uuid> = world.topics.on(ORDER_CREATED).iter().map(|message| message.id).collect();
+    let published: HashSet<Uuid> = world.topics.on(ORDER_CREATED).map(|message| message.id).collect();
 
     // An order and its outbox row are one transaction.
     let announced: HashSet<&str> = orders.outbox.values().map(|row| row.aggregateid.as_str()).collect();
@@ -53,14 +53,14 @@ pub(super) fn check(world: &World) -> Finding {
         events += 1;
         let place = at(&message.place);
         let Some(row) = orders.outbox.get(&message.id) else {
-            let order = message.key.parse::<Uuid>().ok().and_then(|id| orders.orders.get(&id));
+            let order = message.key.order().and_then(|id| orders.orders.get(&id));
             // Its row may have been dropped with its day, never its order.
             let dropped =
                 order.is_some_and(|order| orders.oldest_outbox.is_none_or(|oldest| oldest >= order.created_at));
             finding.require(dropped, || format!("event {} at {place} belongs to no outbox row", message.id));
             continue;
         };
-        finding.require(row.aggregateid == message.key && row.digest == message.digest, || {
+        finding.require(row.aggregateid == message.key.to_string() && row.digest == message.digest, || {
             format!("event {} at {place} differs from its outbox row", message.id)
         });
         finding.require(row.aggregatetype == ORDER_CREATED.name && row.event_type == ORDER_CREATED.event_type, || {

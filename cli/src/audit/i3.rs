@@ -9,9 +9,9 @@ use orders::topics::{
 use uuid::Uuid;
 
 use super::World;
+use super::facts::messages::at;
 use super::facts::participants::LedgerEntry;
 use super::facts::sagas::SagaRow;
-use super::facts::topics::at;
 use super::report::Finding;
 
 /// Charges and refunds of one order.

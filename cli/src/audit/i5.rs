@@ -10,7 +10,7 @@ use orders::topics::*;
 use uuid::Uuid;
 
 use super::World;
-use super::facts::topics::{Message, at};
+use super::facts::messages::{Message, at};
 use super::report::Finding;
 
 /// Whether the row that `message` tells of is there, by order id.
@@ -68,7 +68,7 @@ pub(super) fn check(world: &World) -> Finding {
     for (topic, stored) in REPLIES {
         for message in world.topics.alive(*topic) {
             replies += 1;
-            let is_stored = message.key.parse().is_ok_and(|order| stored(world, order, message));
+            let is_stored = message.key.order().is_some_and(|order| stored(world, order, message));
             finding.require(is_stored, || {
                 format!(
                     "{} of order {} at {} tells of a row that is not there",
@@ -83,7 +83,7 @@ pub(super) fn check(world: &World) -> Finding {
     let mut sent = HashSet::new();
     for topic in SENT {
         // What one group gave up was sent all the same.
-        sent.extend(world.topics.on(*topic).iter().map(|message| message.id));
+        sent.extend(world.topics.on(*topic).map(|message| message.id));
         for message in world.topics.alive(*topic) {
             finding.require(world.sagas.emitted.contains(&message.id), || {
                 format!("{} of order {} at {} belongs to no transition", topic.name, message.key, at(&message.place))

@@ -3,7 +3,7 @@
 use orders::readers::readers;
 
 use super::World;
-use super::facts::topics::at;
+use super::facts::messages::at;
 use super::report::Finding;
 
 pub(super) fn check(world: &World) -> Finding {
@@ -11,19 +11,19 @@ pub(super) fn check(world: &World) -> Finding {
     let topics = &world.topics;
     for letter in &topics.dead_letters {
         let place = at(&letter.place);
-        finding.require(letter.reason.is_some() && letter.error.is_some() && letter.group.is_some(), || {
+        finding.require(letter.reason.is_some() && letter.has_error && letter.group.is_some(), || {
             format!("dead letter {place} does not say why or by whom")
         });
         let Some(origin) = &letter.origin else {
             finding.violation(format!("dead letter {place} does not say where it came from"));
             continue;
         };
-        if topics.lost.contains(&origin.0) {
+        if topics.lost.contains(&*origin.0) {
             // The original may have gone with the topic, and another message be in its place.
             continue;
         }
-        match topics.digests.get(origin) {
-            Some(digest) => finding.require(letter.is_copy_of(digest), || {
+        match topics.original(origin) {
+            Some(original) => finding.require(letter.is_copy_of(&original), || {
                 format!("dead letter {place} has other bytes than {}", at(origin))
             }),
             // Retention takes the original before its letter, and a letter that came meanwhile may have an original
@@ -38,21 +38,19 @@ pub(super) fn check(world: &World) -> Finding {
     }
 
     let mut waiting = 0;
-    for foreign in &topics.foreign {
-        for group in readers(&foreign.place.0) {
-            let (topic, partition, offset) = &foreign.place;
-            let committed = topics.committed.get(&(group.to_owned(), topic.clone(), *partition));
-            if committed.is_none_or(|committed| committed <= offset) {
+    for (place, foreign) in &topics.foreign {
+        for group in readers(&place.0) {
+            if !topics.has_passed(group, place) {
                 waiting += 1;
                 continue;
             }
             let buried = topics.dead_letters.iter().any(|letter| {
-                letter.origin.as_ref() == Some(&foreign.place)
+                letter.origin.as_ref() == Some(place)
                     && letter.group.as_deref() == Some(group)
-                    && letter.is_copy_of(&foreign.digest)
+                    && letter.is_copy_of(&foreign.original)
             });
             finding.require(buried, || {
-                format!("{} ({}) was passed by {group} and is in no dead letter", at(&foreign.place), foreign.fault)
+                format!("{} ({}) was passed by {group} and is in no dead letter", at(place), foreign.fault)
             });
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::World;
-use super::facts::topics::{Message, at};
+use super::facts::messages::{Message, at};
 use super::report::Finding;
 
 pub(super) fn check(world: &World) -> Finding {

@@ -7,7 +7,8 @@
 //! 2. wait, bounded, until its consequences have arrived: end events, stock shipped, events published;
 //! 3. the topics, to their end, and then the dead letters;
 //! 4. the participants and orders, each in one snapshot: whatever a message on a topic told of is in there;
-//! 5. the orchestrator, in one snapshot: whatever a participant did was asked for in there.
+//! 5. the orchestrator, in one snapshot: whatever a participant did was asked for in there;
+//! 6. what looks overdue, again and again: it may go on.
 
 mod facts;
 mod i1;
@@ -25,6 +26,7 @@ mod settle;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use report::{Count, Finding, Report};
@@ -33,6 +35,7 @@ use facts::orders::{Orders, OrdersBefore};
 use facts::participants::{Inventory, Payments, Shipment, shipments};
 use facts::sagas::{Sagas, SagasBefore};
 use facts::topics::Topics;
+use overdue::Overdue;
 
 /// What to audit.
 #[derive(Clone, Debug)]
@@ -45,8 +48,11 @@ pub struct Target {
     pub kafka: String,
     /// Put before the name of each topic and consumer group; empty outside tests.
     pub topic_prefix: String,
-    /// How long what was at rest when the audit began may take to be told to everybody.
+    /// What was at rest when the audit began counts as lost when for so long no more of it has reached everybody, and
+    /// what is late when it does not go on for so long.
     pub settle_within: Duration,
+    /// Since when everything that an order needs has been ready, if that is known: its time does not begin before.
+    pub ready_since: Option<DateTime<Utc>>,
 }
 
 /// All that was read.
@@ -59,6 +65,10 @@ struct World {
     inventory: Inventory,
     shipments: HashMap<Uuid, Shipment>,
     sagas: Sagas,
+    ready_since: Option<DateTime<Utc>>,
+    overdue: Overdue,
+    /// How long what is late was watched.
+    watched: Duration,
 }
 
 /// Reads everything, then checks every invariant.
@@ -93,7 +103,23 @@ impl World {
         let shipments = shipments(target).await?;
         let orders = Orders::read(target).await?;
         let sagas = Sagas::read(target).await?;
-        Ok(Self { sagas_before, orders_before, topics, orders, payments, inventory, shipments, sagas })
+        let (overdue, watched, ready_since) = (Overdue::default(), target.settle_within, target.ready_since);
+        let mut world = Self {
+            sagas_before,
+            orders_before,
+            topics,
+            orders,
+            payments,
+            inventory,
+            shipments,
+            sagas,
+            ready_since,
+            overdue,
+            watched,
+        };
+        world.overdue = overdue::find(&world);
+        world.overdue.going_on = settle::moving(target, &world.topics, &mut world.overdue.late).await?;
+        Ok(world)
     }
 
     /// The order sagas that had ended when the audit began, and that no operator declared ended.

@@ -77,6 +77,7 @@ impl OwnStack {
             kafka: api.address("kafka")?,
             topic_prefix: String::new(),
             settle_within: SETTLE,
+            ready_since: None,
         };
         let supervised = Supervised { data: self.data.clone(), fired: fired(&self.data) };
         Ok(Stand { api, target, supervised: Some(supervised), audited: true })

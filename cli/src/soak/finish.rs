@@ -100,6 +100,7 @@ pub(super) async fn finish(scene: Scene<'_>) -> anyhow::Result<Ending> {
         kafka: stand.endpoints.kafka(),
         topic_prefix: String::new(),
         settle_within: Duration::from_secs(60),
+        ready_since: None,
     };
     let report = audit(&target).await.context("the audit")?;
     let (letters, unexplained) = letters(&target.kafka).await?;

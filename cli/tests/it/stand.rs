@@ -10,8 +10,8 @@ use symphony_cli::audit::{Report, Target, audit};
 use symphony_cli::commands::load::{Args, Summary, load};
 use testkit::{Cluster, Env, Process};
 
-/// Longer than any order takes that is not made to wait.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+/// Longer than any order takes that is not made to wait, on a slow machine too.
+pub(crate) const SOON: Duration = Duration::from_secs(180);
 
 /// The folder of the stack that the commands see: a state file with the addresses of `cluster`.
 pub(crate) fn data_dir(cluster: &Cluster<'_>) -> PathBuf {
@@ -47,7 +47,7 @@ pub(crate) async fn placed(cluster: &Cluster<'_>, orders: u64, clients: u16, mix
         args: Args,
     }
     let (orders, clients) = (orders.to_string(), clients.to_string());
-    let line = ["load", &orders, "--clients", &clients, "--mix", mix, "--patience", "120"];
+    let line = ["load", &orders, "--clients", &clients, "--mix", mix, "--patience", "300"];
     let line = <Line as clap::Parser>::try_parse_from(line).expect("arguments");
     load(&line.args, &api(cluster)).await.unwrap_or_else(|error| panic!("the load failed: {error:#}"))
 }
@@ -81,6 +81,7 @@ pub(crate) fn target(env: &Env) -> Target {
         kafka: env.kafka().bootstrap_servers,
         topic_prefix: env.prefix().to_owned(),
         settle_within: Duration::from_secs(30),
+        ready_since: None,
     }
 }
 

@@ -13,6 +13,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tokio::sync::mpsc;
 
 use crate::client::ClientError;
 use crate::{KafkaConfig, Record, client};
@@ -20,6 +21,9 @@ use crate::{KafkaConfig, Record, client};
 pub use observer::Observer;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Messages that are read before they are taken.
+const READ_AHEAD: usize = 256;
 
 /// A topic to be declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +54,12 @@ pub enum AdminError {
         /// The broker's reason.
         code: RDKafkaErrorCode,
     },
-    /// Reading did not reach the end in time.
-    #[error("{topic} was not read to its end within {seconds} s: {missing} messages are missing")]
+    /// Reading did not reach the end.
+    #[error("{topic} gave nothing for {seconds} s: {missing} messages are missing")]
     Incomplete {
         /// Full name.
         topic: String,
-        /// The limit.
+        /// How long nothing came.
         seconds: u64,
         /// How many messages were not seen.
         missing: i64,
@@ -163,10 +167,54 @@ pub async fn offsets(bootstrap: &str, topic: &str) -> Result<Vec<(i64, i64)>, Ad
 /// Every message of `topic` (full name) from its start to where it ended at the call.
 ///
 /// # Errors
-/// When the broker does not answer, or the end is not reached within a minute.
+/// When the broker does not answer, or gives nothing more for a minute.
 pub async fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<Record>, AdminError> {
     let topic = topic.to_owned();
-    blocking(bootstrap, move |bootstrap| read_to_end(&bootstrap, &topic)).await
+    blocking(bootstrap, move |bootstrap| {
+        let client = reader(&bootstrap)?;
+        let ends = watermarks(&client, &topic)?;
+        let mut records = Vec::new();
+        read_to(&client, &topic, &[], &ends, |record| {
+            records.push(record);
+            true
+        })?;
+        Ok(records)
+    })
+    .await
+}
+
+/// Messages as they are read.
+#[derive(Debug)]
+pub struct Reading {
+    /// The first and the next offset of each partition when reading began: it ends there.
+    pub ends: Vec<(i64, i64)>,
+    /// In the order of each partition; closed at the end, or after an error.
+    pub records: mpsc::Receiver<Result<Record, AdminError>>,
+}
+
+/// Reads `topic` (full name) from the offsets `from`, one for each partition (without it, from the first that is left),
+/// to where it ends at the call. Few messages at a time are in memory.
+///
+/// # Errors
+/// When the broker does not answer or the topic does not exist; later ones are among the records.
+pub async fn read_from(bootstrap: &str, topic: &str, from: &[i64]) -> Result<Reading, AdminError> {
+    let (name, from) = (topic.to_owned(), from.to_vec());
+    let (client, ends) = blocking(bootstrap, move |bootstrap| {
+        let client = reader(&bootstrap)?;
+        let ends = watermarks(&client, &name)?;
+        Ok((client, ends))
+    })
+    .await?;
+    let (sender, records) = mpsc::channel(READ_AHEAD);
+    let (topic, until) = (topic.to_owned(), ends.clone());
+    tokio::task::spawn_blocking(move || {
+        let read = read_to(&client, &topic, &from, &until, |record| sender.blocking_send(Ok(record)).is_ok());
+        // Whoever has gone wants to know of no error either.
+        if let Err(error) = read {
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    Ok(Reading { ends, records })
 }
 
 /// Sends key, value and headers of `records` to `topic` (full name) as they are: a dead letter again, or in a test bytes
@@ -313,6 +361,8 @@ fn member(bootstrap: &str, group: &str) -> Result<BaseConsumer, AdminError> {
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
         .set("enable.partition.eof", "true")
+        // What is read ahead is held in memory.
+        .set("queued.max.messages.kbytes", "4096")
         .create()
         .map_err(failed("create a reader"))
 }
@@ -341,28 +391,33 @@ fn watermarks(client: &BaseConsumer, topic: &str) -> Result<Vec<(i64, i64)>, Adm
         .collect()
 }
 
-fn read_to_end(bootstrap: &str, topic: &str) -> Result<Vec<Record>, AdminError> {
+/// Gives `take` every message from the offsets `from` (by partition, else from the first) to `ends`, until it wants no
+/// more.
+fn read_to(
+    client: &BaseConsumer,
+    topic: &str,
+    from: &[i64],
+    ends: &[(i64, i64)],
+    mut take: impl FnMut(Record) -> bool,
+) -> Result<(), AdminError> {
     const LIMIT: Duration = Duration::from_secs(60);
-    let client = reader(bootstrap)?;
-    let ends = watermarks(&client, topic)?;
     let mut list = TopicPartitionList::new();
     let mut missing: Vec<i64> = Vec::with_capacity(ends.len());
-    for (partition, (low, high)) in (0..).zip(&ends) {
-        list.add_partition_offset(topic, partition, Offset::Offset(*low)).map_err(failed("list offsets"))?;
-        missing.push(high - low);
+    for (partition, (low, high)) in (0..).zip(ends) {
+        let start = from.get(missing.len()).map_or(*low, |from| *low.max(from));
+        missing.push(high - start);
+        if start < *high {
+            list.add_partition_offset(topic, partition, Offset::Offset(start)).map_err(failed("list offsets"))?;
+        }
     }
     client.assign(&list).map_err(failed(format!("read {topic}")))?;
-    let mut records = Vec::new();
-    let started = Instant::now();
+    let mut last = Instant::now();
     // Counted by offset, not by message: compaction leaves gaps, and so do the markers of transactions. At the end nothing
     // is missing, whatever the last message was.
     while missing.iter().any(|missing| *missing > 0) {
-        if started.elapsed() > LIMIT {
-            return Err(AdminError::Incomplete {
-                topic: topic.to_owned(),
-                seconds: LIMIT.as_secs(),
-                missing: missing.iter().sum(),
-            });
+        if last.elapsed() > LIMIT {
+            let missing = missing.iter().filter(|missing| **missing > 0).sum();
+            return Err(AdminError::Incomplete { topic: topic.to_owned(), seconds: LIMIT.as_secs(), missing });
         }
         let Some(message) = client.poll(Duration::from_millis(200)) else { continue };
         if let Err(KafkaError::PartitionEOF(partition)) = message {
@@ -370,12 +425,13 @@ fn read_to_end(bootstrap: &str, topic: &str) -> Result<Vec<Record>, AdminError> 
             continue;
         }
         let message = message.map_err(failed(format!("read {topic}")))?;
+        last = Instant::now();
         let partition = usize::try_from(message.partition()).unwrap_or_default();
         let (_, high) = ends[partition];
         missing[partition] = high - (message.offset() + 1);
-        if message.offset() < high {
-            records.push(Record::copy_of(&message, ""));
+        if message.offset() < high && !take(Record::copy_of(&message, "")) {
+            return Ok(());
         }
     }
-    Ok(records)
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What the databases and topics say, read once and kept in memory.
 
+pub(super) mod messages;
 pub(super) mod orders;
 pub(super) mod participants;
 pub(super) mod sagas;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use saga::Definition;
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::audit::Target;
@@ -12,7 +13,7 @@ const NOW: &str = "SELECT clock_timestamp()";
 const AT_REST: &str = "\
 SELECT id, partition, version, state FROM saga WHERE state IN ('COMPLETED', 'COMPENSATED', 'PARKED')";
 const SAGAS: &str = "\
-SELECT s.id, s.version, s.state, s.reason, s.definition_id, t.due_at
+SELECT s.id, s.partition, s.version, s.state, s.reason, s.definition_id, t.due_at
   FROM saga s LEFT JOIN saga_timer t ON t.saga_id = s.id";
 const TIMELINE: &str = "\
 SELECT saga_id, version, at, type AS kind, state, step, message_id, detail, emitted
@@ -23,6 +24,8 @@ const RESOLVED: &str = "SELECT DISTINCT saga_id FROM saga_audit WHERE verb = 're
 #[derive(sqlx::FromRow)]
 pub(in crate::audit) struct SagaRow {
     pub(in crate::audit) id: Uuid,
+    /// Of its messages, the same on every topic.
+    pub(in crate::audit) partition: i32,
     pub(in crate::audit) version: i32,
     pub(in crate::audit) state: String,
     pub(in crate::audit) reason: Option<String>,
@@ -91,6 +94,11 @@ impl Sagas {
         self.timeline.chunk_by(|a, b| a.saga_id == b.saga_id)
     }
 
+    /// The sagas that have neither ended nor rest.
+    pub(in crate::audit) fn in_flight(&self) -> impl Iterator<Item = &SagaRow> {
+        self.sagas.values().filter(|saga| matches!(saga.state.as_str(), "RUNNING" | "COMPENSATING"))
+    }
+
     /// The definition that the saga runs, if it can be read.
     pub(in crate::audit) fn definition(&self, saga: &SagaRow) -> Option<&Definition> {
         self.definitions.get(&saga.definition_id)?.definition.as_ref().ok()
@@ -125,4 +133,15 @@ impl SagasBefore {
         let at_rest = sqlx::query_as(AT_REST).fetch_all(&mut db).await?;
         Ok(Self { began_at, at_rest })
     }
+}
+
+/// The version of a saga, and when its timer is due.
+pub(in crate::audit) type Progress = (i32, Option<DateTime<Utc>>);
+
+/// Of those of `sagas` that there are now.
+pub(in crate::audit) async fn progress(db: &mut PgConnection, sagas: &[Uuid]) -> sqlx::Result<HashMap<Uuid, Progress>> {
+    const PROGRESS: &str = "\
+SELECT s.id, s.version, t.due_at FROM saga s LEFT JOIN saga_timer t ON t.saga_id = s.id WHERE s.id = ANY($1)";
+    let rows: Vec<(Uuid, i32, Option<DateTime<Utc>>)> = sqlx::query_as(PROGRESS).bind(sagas).fetch_all(db).await?;
+    Ok(rows.into_iter().map(|(id, version, due)| (id, (version, due))).collect())
 }
