@@ -20,7 +20,7 @@ mod start;
 mod status;
 mod stop;
 mod supervisor;
-mod test;
+pub mod test;
 pub mod up;
 
 use std::process::ExitCode;

@@ -24,6 +24,7 @@ mod retention;
 mod rewind;
 mod rolling;
 mod rules;
+mod servers;
 mod slow;
 mod stacks;
 mod stand;

@@ -1,6 +1,6 @@
 //! The servers that all tests share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use serde::Deserialize;
@@ -53,7 +53,12 @@ impl Servers {
     /// or the state of a stack that `symphony up` started.
     pub fn from_environment() -> anyhow::Result<Self> {
         let path = PathBuf::from(std::env::var_os(SERVERS_VARIABLE).ok_or_else(|| anyhow!(HOW_TO_RUN))?);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("{}; {HOW_TO_RUN}", path.display()))?;
+        Self::read(&path).context(HOW_TO_RUN)
+    }
+
+    /// The servers described by the file at `path`.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 

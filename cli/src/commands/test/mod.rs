@@ -6,14 +6,15 @@ mod licence;
 mod run;
 mod structure;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use serde::Serialize;
 use stack::ports::Ports;
-use stack::{DataDir, Repository, servers};
+use stack::servers::{self, Running};
+use stack::{DataDir, Repository};
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
@@ -158,13 +159,7 @@ async fn integration(runner: &Runner) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let folder = tempfile::Builder::new().prefix("symphony-test-").tempdir().context("a folder for the servers")?;
-    let data = DataDir::at(folder.path())?;
-    let announce = |cache: &std::path::Path| eprintln!("fetching the servers into {}", cache.display());
-    let running = servers::start_all(&data, Ports::FREE, announce).await?;
-    let ports = running.endpoints.ports;
-    let description = folder.path().join("servers.json");
-    let text = serde_json::json!({ "postgres": ports.postgres, "kafka": ports.kafka, "connect": ports.connect });
-    std::fs::write(&description, text.to_string())?;
+    let (running, description) = start_servers(folder.path()).await?;
 
     let mut tests = cargo(every);
     tests.arg("--no-fail-fast").env("SYMPHONY_TEST_SERVERS", &description);
@@ -176,6 +171,19 @@ async fn integration(runner: &Runner) -> anyhow::Result<bool> {
     let passed = runner.run(tests).await;
     running.stop().await;
     passed
+}
+
+/// Starts servers with their data in `folder`, on ports that nobody has, whatever else runs on this machine. Returns the
+/// file that tells the tests where they are, too.
+pub async fn start_servers(folder: &Path) -> anyhow::Result<(Running, PathBuf)> {
+    let data = DataDir::at(folder)?;
+    let announce = |cache: &Path| eprintln!("fetching the servers into {}", cache.display());
+    let running = servers::start_all(&data, Ports::FREE, announce).await?;
+    let ports = running.endpoints.ports;
+    let description = folder.join("servers.json");
+    let text = serde_json::json!({ "postgres": ports.postgres, "kafka": ports.kafka, "connect": ports.connect });
+    std::fs::write(&description, text.to_string())?;
+    Ok((running, description))
 }
 
 impl Summary {
