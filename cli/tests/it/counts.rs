@@ -1,11 +1,9 @@
 //! The work that one order costs, counted by PostgreSQL and Kafka themselves, and the big run.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-
 use testkit::{Cluster, Env, SERVICES, wait_until};
 
-use crate::stand::{assert_all_ended_and_clean, impatient, number, placed};
+use crate::stand::{SOON, assert_all_ended_and_clean, impatient, number, placed};
 
 /// The budget of an order that completes, with one item.
 const ROW_WRITES: u64 = 26;
@@ -102,16 +100,13 @@ impl<'e> Meter<'e> {
             ("notification", "SELECT count(*) FROM notifications", orders, "everybody to be told"),
         ];
         for (database, sql, count, what) in counts {
-            wait_until(what, Duration::from_secs(60), async || {
-                number(env, database, sql).await.unsigned_abs() == count
-            })
-            .await;
+            wait_until(what, SOON, async || number(env, database, sql).await.unsigned_abs() == count).await;
         }
         // A session tells its counts within a second of its last statement, or when it ends.
         let commits = commits(env).await - self.commits;
         cluster.stop_all().await;
         let mut after = rows(env).await;
-        wait_until("the counts to be told", Duration::from_secs(10), async || {
+        wait_until("the counts to be told", SOON, async || {
             let next = rows(env).await;
             let settled = next == after && next.get("orders.order_items").is_some_and(|items| *items >= orders);
             after = next;

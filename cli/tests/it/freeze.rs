@@ -135,7 +135,7 @@ async fn a_replica_that_freezes_past_its_session_and_wakes_again_does_no_harm() 
         placed.iter().filter(|order| order.at >= woken_at).count(),
     ];
     eprintln!("orders before the freeze, until the partitions moved, until the awakening, after it: {counts:?}");
-    assert!(counts.iter().all(|count| *count >= 20), "the load did not run all the time: {counts:?}");
+    assert!(counts.iter().all(|count| *count > 0), "the load did not run all the time: {counts:?}");
     for order in &placed {
         let status = cluster.ended(order.id, SOON).await["status"].clone();
         assert!(status == "COMPLETED" || status == "CANCELLED", "{} is {status}", order.id);

@@ -8,7 +8,7 @@ use symphony_cli::api::Api;
 use symphony_cli::commands::load::Ends;
 use testkit::Env;
 
-use crate::stand::number;
+use crate::stand::{SOON, number};
 
 /// More than the stretch of orders that one page of a list by status covers.
 const ENDED: i32 = 50_600;
@@ -41,7 +41,7 @@ async fn the_end_of_a_load_of_more_than_a_stretch_of_orders_is_seen() {
         .execute(&pool)
         .await
         .expect("an end");
-    let seen = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    let seen = tokio::time::timeout(SOON, waiting).await;
     seen.expect("the last end is seen").expect("answers");
 
     let counts = ends.count().await.expect("answers");

@@ -1,12 +1,10 @@
 //! The example participant in another language, in place of shipping-svc.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
-
 use messaging::admin::{self, TopicSpec};
 use messaging::{Outgoing, Record};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use testkit::{Env, order, order_with, wait_until, workspace};
 use uuid::Uuid;
 
@@ -78,7 +76,7 @@ async fn a_participant_in_python_takes_the_place_of_a_service() {
     admin::produce(&kafka.bootstrap_servers, &kafka.topic("shipping.requested"), &again).await.expect("sent");
     let second = participant(&env, &python);
     let mut answers = Vec::new();
-    wait_until("the answer to be repeated", Duration::from_secs(60), async || {
+    wait_until("the answer to be repeated", SOON, async || {
         answers = env.read_topic("shipping.scheduled").await;
         answers.len() >= 2
     })

@@ -1,11 +1,9 @@
 //! Bytes that nobody understands, on every topic.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use messaging::{Record, admin};
 use orders::readers::{READERS, readers};
 use orders::topics::ALL;
+use std::collections::BTreeSet;
 use testkit::{Env, wait_until};
 use uuid::Uuid;
 
@@ -85,7 +83,7 @@ async fn bytes_that_no_service_understands_are_dead_lettered_and_their_neighbour
         let dead = format!("{topic}.dlq");
         let expected = poisons(topic).len() * readers(topic).count();
         let mut letters = Vec::new();
-        wait_until(&format!("{expected} letters on {dead}"), Duration::from_secs(60), async || {
+        wait_until(&format!("{expected} letters on {dead}"), SOON, async || {
             letters = env.read_topic(&dead).await;
             letters.len() >= expected
         })

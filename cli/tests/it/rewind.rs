@@ -1,12 +1,10 @@
 //! Every message delivered a second time.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use orders::readers::READERS;
+use std::collections::BTreeMap;
 use testkit::{Env, SERVICES, wait_until};
 
-use crate::stand::{assert_all_ended_and_clean, assert_clean, placed};
+use crate::stand::{SOON, assert_all_ended_and_clean, assert_clean, placed};
 
 /// Tables that tell the time and nothing else.
 const CLOCKS: &[&str] = &["cdc_heartbeat", "order_reconciler", "_sqlx_migrations"];
@@ -20,7 +18,7 @@ async fn rewinding_every_consumer_group_changes_no_table() {
     let cluster = env.cluster().start().await;
     let summary = placed(&cluster, 500, 32, "declined=5,unserved=10,unknown=5").await;
     assert_all_ended_and_clean(&cluster, &summary).await;
-    wait_until("every group to have read all", Duration::from_secs(30), async || lag(&env).await == 0).await;
+    wait_until("every group to have read all", SOON, async || lag(&env).await == 0).await;
     cluster.stop_all().await;
     let before = hashes(&env).await;
 
@@ -32,7 +30,7 @@ async fn rewinding_every_consumer_group_changes_no_table() {
     }
     assert!(lag(&env).await >= 500 * 8, "everything is to be read again");
     cluster.revive().await;
-    wait_until("every group to have read all again", Duration::from_secs(120), async || lag(&env).await == 0).await;
+    wait_until("every group to have read all again", SOON, async || lag(&env).await == 0).await;
     cluster.stop_all().await;
 
     let after = hashes(&env).await;

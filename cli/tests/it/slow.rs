@@ -1,7 +1,5 @@
 //! A payment that answers after everybody has stopped waiting.
 
-use std::time::Duration;
-
 use testkit::{Env, order_with, wait_until};
 
 use crate::stand::{SOON, assert_clean, impatient, number, path};
@@ -64,7 +62,7 @@ async fn an_answer_after_the_last_attempt_changes_nothing() {
         .await
         .expect("sent");
     let (group, topics) = (kafka.group("orchestrator"), [kafka.topic("payment.successful")]);
-    wait_until("the late answer to be taken", Duration::from_secs(30), async || {
+    wait_until("the late answer to be taken", SOON, async || {
         let offsets = messaging::admin::group_offsets(&kafka.bootstrap_servers, &group, &topics);
         offsets.await.expect("offsets").values().sum::<i64>() == 1
     })

@@ -276,7 +276,7 @@ impl Env {
         let full = format!("{}{topic}", self.prefix);
         let broker = self.servers.endpoints().kafka();
         // A topic that was just made has no leader for a moment.
-        let soon = Duration::from_secs(5);
+        let soon = Duration::from_secs(30);
         let records = wait_for(soon, async || admin::read_topic(&broker, &full).await.ok()).await;
         let records = match records {
             Some(records) => Ok(records),
@@ -292,9 +292,9 @@ impl Env {
     /// The first message on `topic` for which `wanted` holds.
     ///
     /// # Panics
-    /// When none comes within 30 s.
+    /// When none comes within three minutes.
     pub async fn await_message(&self, topic: &str, mut wanted: impl FnMut(&Record) -> bool) -> Record {
-        let limit = Duration::from_secs(30);
+        let limit = Duration::from_secs(180);
         let found = wait_for(limit, async || self.read_topic(topic).await.into_iter().find(|record| wanted(record)));
         found.await.unwrap_or_else(|| panic!("no such message on {topic} within {limit:?}"))
     }

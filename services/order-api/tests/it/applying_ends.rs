@@ -40,7 +40,7 @@ pub(crate) fn end(topic: &str, order: Uuid, status: &str, version: u32, reason: 
 /// Waits until the order has this status.
 pub(crate) async fn order_shows(service: &Process, order: Uuid, status: &str) {
     let path = format!("/api/orders/{order}");
-    let limit = Duration::from_secs(30);
+    let limit = Duration::from_secs(180);
     wait_until(&format!("{order} is {status}"), limit, async || get(service, &path).await.body["status"] == status)
         .await;
 }

@@ -6,7 +6,7 @@ use testkit::{Env, order, order_with, wait_until};
 
 use crate::support::{count, get, post, post_with_key};
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 async fn connector(env: &Env, verb: &str) {
     let url = format!("{}/connectors/{}orders-outbox/{verb}", env.connect_url(), env.prefix());

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use testkit::{Env, order, order_with, wait_until};
 
-use crate::support::{Answer, count, hold_inserts, post, request, rows, waiting_inserts};
+use crate::support::{Answer, PATIENT, count, hold_inserts, post, request, rows, waiting_inserts};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[tokio::test]
 async fn orders_that_arrive_during_an_insert_share_the_next_one() {
     let env = Env::new("orders").await;
-    let service = env.start_service("order-api", &[("WRITER_WORKERS", "1")]).await;
+    let service = env.start_service("order-api", &[&PATIENT[..], &[("WRITER_WORKERS", "1")]].concat()).await;
     let pool = env.pool("orders");
     let lock = hold_inserts(&pool).await;
     let ask = || {
@@ -40,7 +40,7 @@ async fn orders_that_arrive_during_an_insert_share_the_next_one() {
 #[tokio::test]
 async fn a_full_queue_is_a_503_and_makes_no_order() {
     let env = Env::new("orders").await;
-    let settings = [("WRITER_WORKERS", "1"), ("WRITER_QUEUE_CAPACITY", "1")];
+    let settings = [&PATIENT[..], &[("WRITER_WORKERS", "1"), ("WRITER_QUEUE_CAPACITY", "1")]].concat();
     let service = env.start_service("order-api", &settings).await;
     let pool = env.pool("orders");
     let lock = hold_inserts(&pool).await;
@@ -62,7 +62,7 @@ async fn a_full_queue_is_a_503_and_makes_no_order() {
 #[tokio::test]
 async fn an_order_that_the_database_refuses_fails_alone() {
     let env = Env::new("orders").await;
-    let service = env.start_service("order-api", &[("WRITER_WORKERS", "1")]).await;
+    let service = env.start_service("order-api", &[&PATIENT[..], &[("WRITER_WORKERS", "1")]].concat()).await;
     let pool = env.pool("orders");
     sqlx::query("ALTER TABLE orders ADD CONSTRAINT nobody CHECK (customer_id <> 'refused')")
         .execute(&pool)

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::json;
 use testkit::{Env, order, order_with, wait_until};
 
-use crate::support::{count, hold_inserts, post, post_with_key, request, rows, waiting_inserts};
+use crate::support::{PATIENT, count, hold_inserts, post, post_with_key, request, rows, waiting_inserts};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[tokio::test]
 async fn a_repeated_request_gets_the_same_answer_and_another_body_a_problem() {
@@ -42,12 +42,14 @@ async fn a_repeated_request_gets_the_same_answer_and_another_body_a_problem() {
 #[tokio::test]
 async fn a_key_in_flight_is_a_conflict_and_a_client_that_leaves_does_not_take_its_order_along() {
     let env = Env::new("orders").await;
-    let service = env.start_service("order-api", &[]).await;
+    let service = env.start_service("order-api", &PATIENT).await;
     let pool = env.pool("orders");
     let lock = hold_inserts(&pool).await;
 
-    let impatient = request(&service, Some("left"), &order()).timeout(Duration::from_millis(300)).send().await;
-    assert!(impatient.expect_err("no answer while inserts are held back").is_timeout());
+    let impatient = tokio::spawn(request(&service, Some("left"), &order()).send());
+    wait_until("the first insert waits", PATIENCE, async || waiting_inserts(&pool).await == 1).await;
+    impatient.abort();
+    assert!(impatient.await.expect_err("no answer while inserts are held back").is_cancelled());
     let waiting = tokio::spawn(request(&service, Some("waits"), &order()).send());
     // Both replicas of the answer's way are busy: one insert each.
     wait_until("both inserts wait", PATIENCE, async || waiting_inserts(&pool).await == 2).await;
@@ -72,7 +74,7 @@ async fn a_key_in_flight_is_a_conflict_and_a_client_that_leaves_does_not_take_it
 #[tokio::test]
 async fn a_process_killed_with_a_key_in_flight_leaves_no_conflict_behind() {
     let env = Env::new("orders").await;
-    let service = env.start_service("order-api", &[]).await;
+    let service = env.start_service("order-api", &PATIENT).await;
     let pool = env.pool("orders");
     let lock = hold_inserts(&pool).await;
     let lost = tokio::spawn(request(&service, Some("key"), &order()).send());

@@ -7,7 +7,7 @@ use testkit::{Env, order, wait_until};
 
 use crate::support::{Answer, Link, Traffic, count, get, post, post_with_key, request, rows};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[tokio::test]
 async fn a_database_that_is_down_is_a_503_until_it_is_back() {

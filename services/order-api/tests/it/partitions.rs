@@ -160,7 +160,7 @@ async fn the_service_maintains_the_outbox_with_no_right_to_change_tables() {
     let pool = env.pool("orders");
     let ahead = "SELECT count(*) FROM outbox_partitions WHERE from_day > (now() AT TIME ZONE 'UTC')::date";
     let service = env.start_service("order-api", &[("OUTBOX_DAYS_AHEAD", "12")]).await;
-    wait_until("partitions are made ahead", std::time::Duration::from_secs(30), async || {
+    wait_until("partitions are made ahead", std::time::Duration::from_secs(180), async || {
         count(&pool, ahead).await >= 12
     })
     .await;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::applying_ends::{end, order_shows};
 use crate::support::{count, post};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// An order is published again after a second, and then every second.
 const HASTY: [(&str, &str); 3] =
     [("RECONCILER_INTERVAL_MS", "50"), ("RECONCILER_PENDING_AFTER_MS", "1000"), ("RECONCILER_MAX_INTERVAL_MS", "1000")];

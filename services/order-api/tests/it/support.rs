@@ -86,6 +86,14 @@ pub(crate) async fn rows(pool: &PgPool) -> (i64, i64, i64) {
     )
 }
 
+/// Settings with which an insert may be held back for minutes, however slow the machine.
+pub(crate) const PATIENT: [(&str, &str); 4] = [
+    ("DATABASE_LOCK_TIMEOUT_MS", "300000"),
+    ("DATABASE_STATEMENT_TIMEOUT_MS", "300000"),
+    ("WRITER_TIMEOUT_MS", "300000"),
+    ("HTTP_REQUEST_TIMEOUT_MS", "310000"),
+];
+
 /// Holds back every insert of orders until it is committed or dropped.
 pub(crate) async fn hold_inserts(pool: &PgPool) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let mut lock = pool.begin().await.expect("a transaction");
