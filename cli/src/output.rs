@@ -43,6 +43,13 @@ pub(crate) fn table(state: &State) -> String {
             let _ = write!(text, "\n {}: {reason}", component.label());
         }
     }
+    for (component, wait) in
+        state.components.iter().flat_map(|component| component.waiting.iter().map(move |wait| (component, wait)))
+    {
+        let (since, cause) =
+            (wait.since.format("%Y-%m-%d %H:%M:%S UTC"), wait.cause.lines().next().unwrap_or_default());
+        let _ = write!(text, "\n {}: consumer {} waits since {since}: {cause}", component.label(), wait.consumer);
+    }
     for alarm in &state.alarms {
         let since = alarm.since.format("%Y-%m-%d %H:%M:%S UTC");
         let _ = write!(text, "\n ALARM {} since {}: {}", alarm.name, since, alarm.detail);

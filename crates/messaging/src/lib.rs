@@ -36,7 +36,7 @@ pub use client::ClientError;
 pub use config::KafkaConfig;
 #[doc(hidden)]
 pub use consumer::split;
-pub use consumer::{Consumer, ConsumerHandle, ConsumerHealth, Due, Fired, Gate, Timers};
+pub use consumer::{Consumer, ConsumerHandle, ConsumerHealth, Due, Fired, Gate, Timers, Wait, WaitKind};
 pub use envelope::Envelope;
 pub use follow::{Following, follow};
 pub use handler::{BatchHandler, BoxError, Delivery, HandlerError, is_unavailable};

@@ -3,11 +3,16 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    HistogramVec, IntCounterVec, IntGaugeVec, register_histogram_vec, register_int_counter_vec, register_int_gauge_vec,
+    GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec, register_gauge_vec, register_histogram_vec,
+    register_int_counter_vec, register_int_gauge_vec,
 };
 
 fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     register_int_counter_vec!(name, help, labels).expect("a metric is registered once, with a legal name")
+}
+
+fn gauge(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register_int_gauge_vec!(name, help, labels).expect("a metric is registered once, with a legal name")
 }
 
 fn histogram(name: &str, help: &str, labels: &[&str], buckets: Vec<f64>) -> HistogramVec {
@@ -39,10 +44,33 @@ pub(crate) static RETRIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
 
 /// 1 while the group waits for a dependency.
 pub(crate) static WAITING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!(
-        "messaging_consumer_waiting",
-        "1 while the consumer waits for a dependency that is down.",
-        &["group"]
+    gauge("messaging_consumer_waiting", "1 while the consumer waits for a dependency that is down.", &["group"])
+});
+
+/// Attempts at the batch that waits which have failed, by group and what is waited for.
+pub(crate) static WAIT_ATTEMPTS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    let help = "Failed attempts at the batch that waits, those of earlier processes too; 0 while none waits.";
+    gauge("messaging_consumer_wait_attempts", help, &["group", "cause"])
+});
+
+/// Since when the group waits, by what is waited for.
+pub(crate) static WAITING_SINCE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    let help = "When the consumer began to wait, in seconds since 1970; 0 while it does not.";
+    gauge("messaging_consumer_waiting_since_timestamp_seconds", help, &["group", "cause"])
+});
+
+/// Messages that are not processed, by group and topic, in the partitions of this process.
+pub(crate) static LAG: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    let help = "Messages that are not processed, in the partitions of this process; measured every 5 s.";
+    gauge("messaging_consumer_lag_messages", help, &["group", "topic"])
+});
+
+/// How old the oldest message in hand is, by group and topic.
+pub(crate) static OLDEST_MESSAGE_AGE: LazyLock<GaugeVec> = LazyLock::new(|| {
+    register_gauge_vec!(
+        "messaging_consumer_oldest_message_age_seconds",
+        "Age of the oldest message of the batch in hand; 0 when all is processed.",
+        &["group", "topic"]
     )
     .expect("a metric is registered once, with a legal name")
 });
@@ -68,7 +96,5 @@ pub(crate) static BATCH_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
 });
 
 /// Partitions owned, by group.
-pub(crate) static OWNED_PARTITIONS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!("messaging_owned_partitions", "Partitions assigned to this process.", &["group"])
-        .expect("a metric is registered once, with a legal name")
-});
+pub(crate) static OWNED_PARTITIONS: LazyLock<IntGaugeVec> =
+    LazyLock::new(|| gauge("messaging_owned_partitions", "Partitions assigned to this process.", &["group"]));

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
+use chrono::SecondsFormat;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use messaging::{
@@ -184,7 +185,16 @@ impl App {
         let health: Arc<OnceLock<watch::Receiver<ConsumerHealth>>> = Arc::default();
         let name = format!("consumer {group}");
         let watched = health.clone();
-        self.health.register(&name, importance, move || std::future::ready(consumer_state(watched.get())));
+        let waits = health.clone();
+        self.health.register_waiting(
+            &name,
+            importance,
+            move || std::future::ready(consumer_state(watched.get())),
+            move || match waits.get().map(|health| health.borrow().clone()) {
+                Some(ConsumerHealth::Waiting(wait)) => Some(wait),
+                _ => None,
+            },
+        );
         let start: StartConsumer = Box::new(move |config, producer, shutdown| make().spawn(config, producer, shutdown));
         self.consumers.push(PendingConsumer { start, health });
     }
@@ -224,7 +234,10 @@ fn consumer_state(health: Option<&watch::Receiver<ConsumerHealth>>) -> CheckResu
         None => Err("not started".to_owned()),
         Some(ConsumerHealth::Joining) => Err("joining its group".to_owned()),
         Some(ConsumerHealth::Consuming { partitions }) => Ok(format!("{partitions} partitions")),
-        Some(ConsumerHealth::Waiting { cause }) => Err(format!("waiting: {cause}")),
+        Some(ConsumerHealth::Waiting(wait)) => {
+            let since = wait.since.to_rfc3339_opts(SecondsFormat::Secs, true);
+            Err(format!("waiting since {since}: {}", wait.cause))
+        }
         Some(ConsumerHealth::Stopped) => Err("stopped".to_owned()),
     }
 }

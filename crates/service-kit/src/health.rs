@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
+use messaging::Wait;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -45,6 +46,8 @@ struct Dependency {
     name: String,
     importance: Importance,
     check: Box<dyn Fn() -> BoxFuture<'static, CheckResult> + Send + Sync>,
+    /// What it waits for, if that can be said.
+    wait: Box<dyn Fn() -> Option<Wait> + Send + Sync>,
     last: Mutex<Option<(Instant, CheckResult)>>,
 }
 
@@ -86,6 +89,9 @@ pub struct DependencyReport {
     pub state: State,
     /// For people.
     pub detail: String,
+    /// Of a consumer whose batch waits: for what, since when, and after how many attempts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Wait>,
 }
 
 impl Health {
@@ -95,10 +101,25 @@ impl Health {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = CheckResult> + Send + 'static,
     {
+        self.register_waiting(name, importance, check, || None);
+    }
+
+    /// Adds a dependency that can wait; `wait` says for what.
+    pub(crate) fn register_waiting<F, Fut>(
+        &self,
+        name: &str,
+        importance: Importance,
+        check: F,
+        wait: impl Fn() -> Option<Wait> + Send + Sync + 'static,
+    ) where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = CheckResult> + Send + 'static,
+    {
         let dependency = Dependency {
             name: name.to_owned(),
             importance,
             check: Box::new(move || check().boxed()),
+            wait: Box::new(wait),
             last: Mutex::new(None),
         };
         self.inner.dependencies.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(dependency));
@@ -162,7 +183,8 @@ impl Dependency {
             Ok(detail) => (State::Up, detail),
             Err(detail) => (State::Down, detail),
         };
-        DependencyReport { name: self.name.clone(), required: self.importance == Importance::Required, state, detail }
+        let (name, required) = (self.name.clone(), self.importance == Importance::Required);
+        DependencyReport { name, required, state, detail, waiting: (self.wait)() }
     }
 }
 

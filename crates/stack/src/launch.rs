@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use tokio::process::Child;
 
 use crate::spawn::Program;
+use crate::supervisor::state::ConsumerWait;
 use crate::{Error, log, process};
 
 /// How one instance of a component is prepared, run, found ready and stopped.
@@ -28,6 +29,11 @@ pub trait Launch: Send + Sync + 'static {
 
     /// One look whether it is ready; if not, says why.
     async fn probe(&self) -> Result<(), String>;
+
+    /// Which of its consumers waited at the last look, ready or not.
+    fn waiting(&self) -> Vec<ConsumerWait> {
+        Vec::new()
+    }
 
     /// The time from start to readiness that is surely too long.
     fn patience(&self) -> Duration;
@@ -51,15 +57,23 @@ pub async fn look(launch: &dyn Launch, limit: Duration) -> Result<(), String> {
 
 /// Whether a request is answered with success; otherwise says what was answered, with the detail of a problem.
 pub(crate) async fn ask(request: reqwest::RequestBuilder) -> Result<(), String> {
-    let answer =
-        request.send().await.map_err(|error| if error.is_timeout() { NO_ANSWER.into() } else { innermost(&error) })?;
+    ask_and_read(request).await.0
+}
+
+/// [`ask`], and the answer as JSON; null when there is none.
+pub(crate) async fn ask_and_read(request: reqwest::RequestBuilder) -> (Result<(), String>, serde_json::Value) {
+    let answer = match request.send().await {
+        Ok(answer) => answer,
+        Err(error) if error.is_timeout() => return (Err(NO_ANSWER.into()), serde_json::Value::Null),
+        Err(error) => return (Err(innermost(&error)), serde_json::Value::Null),
+    };
     let status = answer.status();
+    let body: serde_json::Value = answer.json().await.unwrap_or_default();
     if status.is_success() {
-        return Ok(());
+        return (Ok(()), body);
     }
-    let problem: serde_json::Value = answer.json().await.unwrap_or_default();
-    let detail = problem["detail"].as_str().map_or_else(String::new, |detail| format!(": {detail}"));
-    Err(format!("it answers {status}{detail}"))
+    let detail = body["detail"].as_str().map_or_else(String::new, |detail| format!(": {detail}"));
+    (Err(format!("it answers {status}{detail}")), body)
 }
 
 /// The message of the cause at the bottom, which names what the system said.

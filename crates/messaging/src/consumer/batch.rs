@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use futures_util::FutureExt;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
-use super::ConsumerHealth;
+use super::note::Note;
+use super::wait::{WaitKind, Waiting, Waits};
 use crate::backoff::Backoff;
 use crate::dead_letter::{self, Cause};
 use crate::producer::{Cancelled, WireMessage};
@@ -37,7 +37,7 @@ pub(super) struct Batches<H> {
     pub(super) layers: Layers,
     pub(super) producer: Producer,
     pub(super) progress: Progress,
-    pub(super) health: watch::Sender<ConsumerHealth>,
+    pub(super) waits: Waits,
 }
 
 /// What a batch came to so far.
@@ -80,7 +80,7 @@ impl<H: BatchHandler> Batches<H> {
         failpoint::hit("after-commit", self.group);
 
         let started = Instant::now();
-        self.while_making_progress(UNACKNOWLEDGED, async {
+        self.while_making_progress(WaitKind::Broker, UNACKNOWLEDGED, async {
             self.producer.requeue(&requeue, cancel).await?;
             self.producer.publish_letters(&mut outcome.letters, cancel).await?;
             self.producer.publish(&outcome.answers, cancel).await
@@ -98,18 +98,23 @@ impl<H: BatchHandler> Batches<H> {
         }
         let received = layer::receive(&self.layers, self.group, records);
         tokio::select! {
-            received = self.while_making_progress("a layer holds the batch", received) => Ok(received),
+            received = self.while_making_progress(WaitKind::Layer, "a layer holds the batch", received) => Ok(received),
             () = cancel.cancelled() => Err(Cancelled),
         }
     }
 
     /// Publishing waits for the broker as long as it takes. That is no hang, since librdkafka always answers,
     /// but it is to be seen: after a few seconds the consumer says that it waits, and for what.
-    pub(super) async fn while_making_progress<T>(&self, cause: &str, work: impl Future<Output = T>) -> T {
+    pub(super) async fn while_making_progress<T>(
+        &self,
+        kind: WaitKind,
+        cause: &str,
+        work: impl Future<Output = T>,
+    ) -> T {
         const NOTICEABLE: u32 = 5;
         const REMINDER: u32 = 30;
         let mut work = std::pin::pin!(work);
-        let mut waiting = Waiting { batches: self, begun: false };
+        let mut waiting = Waiting::new(&self.waits);
         let mut seconds = 0;
         loop {
             match tokio::time::timeout(Duration::from_secs(1), &mut work).await {
@@ -118,7 +123,7 @@ impl<H: BatchHandler> Batches<H> {
             }
             seconds += 1;
             if seconds == NOTICEABLE || seconds % REMINDER == 0 {
-                waiting.begin(cause.to_owned());
+                waiting.say(kind, cause.to_owned(), 0);
             }
         }
     }
@@ -131,11 +136,12 @@ impl<H: BatchHandler> Batches<H> {
         cancel: &CancellationToken,
     ) -> Result<Result<(Delivery<H::Message>, Span), Poison>, Cancelled> {
         let mut backoff = Backoff::new();
-        let mut waiting = Waiting { batches: self, begun: false };
-        waiting.begin(poison.to_string());
+        let mut waiting = Waiting::new(&self.waits);
         loop {
+            waiting.say(WaitKind::Record, poison.to_string(), self.waits.failed());
             self.pause(&mut backoff, cancel).await?;
             if let Ok(decoded) = self.decode(record) {
+                self.waits.begin(0, None);
                 return Ok(Ok(decoded));
             }
         }
@@ -234,8 +240,9 @@ impl<H: BatchHandler> Batches<H> {
         batch: &[Delivery<H::Message>],
         cancel: &CancellationToken,
     ) -> Result<Result<Vec<Outgoing>, BoxError>, Cancelled> {
-        let mut backoff = Backoff::new();
-        let mut waiting = Waiting { batches: self, begun: false };
+        // Where an earlier process waited, this one goes on.
+        let mut backoff = Backoff::after(self.waits.attempts().0);
+        let mut waiting = Waiting::new(&self.waits);
         loop {
             if cancel.is_cancelled() {
                 return Err(Cancelled);
@@ -252,17 +259,18 @@ impl<H: BatchHandler> Batches<H> {
                 Ok(Err(HandlerError::Poison(error))) => Err((error, self.raw)),
                 Err(panic) => Err((panic_message(&*panic).into(), self.raw)),
             };
-            match result {
-                Ok(answers) => return Ok(Ok(answers)),
-                Err((error, false)) => return Ok(Err(error)),
+            let outcome = match result {
+                Ok(answers) => Ok(answers),
+                Err((error, false)) => Err(error),
                 Err((error, true)) => {
                     metrics::RETRIES.with_label_values(&[self.group]).inc();
-                    if !waiting.begun {
-                        waiting.begin(causes(&*error));
-                    }
+                    waiting.say(WaitKind::of(&*error), causes(&*error), self.waits.failed());
                     self.pause(&mut backoff, cancel).await?;
+                    continue;
                 }
-            }
+            };
+            self.waits.begin(0, None);
+            return Ok(outcome);
         }
     }
 
@@ -273,6 +281,21 @@ impl<H: BatchHandler> Batches<H> {
             }
         }
         Ok(())
+    }
+
+    /// Gives `records` up without handling them: processes that did have ended, as `note` says.
+    pub(super) async fn give_up(
+        &self,
+        records: &[Record],
+        note: Note,
+        cancel: &CancellationToken,
+    ) -> Result<(), Cancelled> {
+        let error = format!("{} processes in a row ended while they handled it", note.begun);
+        let first_failed_at = note.since.unwrap_or_else(Utc::now);
+        let cause = Cause { reason: "process-death", error, attempts: note.begun, first_failed_at };
+        let mut letters: Vec<WireMessage> = records.iter().map(|record| self.bury(record, &cause)).collect();
+        let publish = self.producer.publish_letters(&mut letters, cancel);
+        self.while_making_progress(WaitKind::Broker, UNACKNOWLEDGED, publish).await
     }
 
     fn bury(&self, record: &Record, cause: &Cause) -> WireMessage {
@@ -287,34 +310,6 @@ impl<H: BatchHandler> Batches<H> {
             "a message cannot be processed: it goes to the dead letters"
         );
         dead_letter::letter(&self.config, self.group, record, cause)
-    }
-}
-
-/// While it lives and has begun, the consumer is seen to wait; however the wait ends, that ends with it.
-struct Waiting<'b, H: BatchHandler> {
-    batches: &'b Batches<H>,
-    begun: bool,
-}
-
-impl<H: BatchHandler> Waiting<'_, H> {
-    fn begin(&mut self, cause: String) {
-        let Batches { group, health, .. } = self.batches;
-        tracing::warn!(consumer.group = group, cause, "a dependency is unavailable: the batch waits for it");
-        metrics::WAITING.with_label_values(&[*group]).set(1);
-        health.send_replace(ConsumerHealth::Waiting { cause });
-        self.begun = true;
-    }
-}
-
-impl<H: BatchHandler> Drop for Waiting<'_, H> {
-    fn drop(&mut self) {
-        if self.begun {
-            let Batches { group, health, .. } = self.batches;
-            tracing::info!(consumer.group = group, "the wait for the dependency is over");
-            metrics::WAITING.with_label_values(&[*group]).set(0);
-            let owned = metrics::OWNED_PARTITIONS.with_label_values(&[*group]).get();
-            health.send_replace(ConsumerHealth::Consuming { partitions: usize::try_from(owned).unwrap_or(0) });
-        }
     }
 }
 

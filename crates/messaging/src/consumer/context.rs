@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::ConsumerHealth;
+use super::note::Note;
 use crate::{metrics, watchdog};
 
 /// Topic (as the broker names it) and partition.
@@ -37,6 +39,8 @@ struct State {
     /// The part of `processed` that the group does not know yet.
     uncommitted: HashMap<TopicPartition, i64>,
     in_flight: Option<CancellationToken>,
+    /// Where the batch in hand begins, and what is noted there.
+    in_hand: HashMap<TopicPartition, (i64, Note)>,
 }
 
 impl Shared {
@@ -79,6 +83,7 @@ impl Shared {
         if !cancel.is_cancelled() {
             for (partition, next) in offsets {
                 if state.owned.contains(&partition) {
+                    state.in_hand.remove(&partition);
                     state.processed.insert(partition.clone(), next);
                     state.uncommitted.insert(partition, next);
                 }
@@ -108,6 +113,24 @@ impl Shared {
         self.state().in_flight = None;
     }
 
+    /// A batch is taken in hand, with what is noted where it begins.
+    pub(super) fn hold(&self, notes: HashMap<TopicPartition, (i64, Note)>) {
+        self.state().in_hand = notes;
+    }
+
+    /// The process has lived through an attempt at the batch in hand. Gives the notes that this changes.
+    pub(super) fn survived(&self, attempts: u32, since: Option<DateTime<Utc>>) -> HashMap<TopicPartition, (i64, Note)> {
+        let mut changed = HashMap::new();
+        for (partition, (first, note)) in &mut self.state().in_hand {
+            let next = Note::survived(attempts, since);
+            if *note != next {
+                *note = next;
+                changed.insert(partition.clone(), (*first, next));
+            }
+        }
+        changed
+    }
+
     /// Takes the offsets that are to be committed now.
     pub(super) fn take_uncommitted(&self) -> HashMap<TopicPartition, i64> {
         std::mem::take(&mut self.state().uncommitted)
@@ -132,7 +155,7 @@ impl Shared {
         }
     }
 
-    fn revoke(&self, revoked: &[TopicPartition]) -> HashMap<TopicPartition, i64> {
+    fn revoke(&self, revoked: &[TopicPartition]) -> HashMap<TopicPartition, (i64, Note)> {
         self.drain();
         let mut state = self.state();
         state.generation += 1;
@@ -141,7 +164,11 @@ impl Shared {
             state.owned.remove(partition);
             state.processed.remove(partition);
             if let Some(next) = state.uncommitted.remove(partition) {
-                commit.insert(partition.clone(), next);
+                commit.insert(partition.clone(), (next, Note::default()));
+            }
+            // Given up with the process alive: its next owner is not to think that one has died of it.
+            if let Some((first, note)) = state.in_hand.remove(partition) {
+                commit.insert(partition.clone(), (first, Note::survived(note.attempts, note.since)));
             }
         }
         commit
@@ -218,7 +245,7 @@ impl ConsumerContext for GroupContext {
             Rebalance::Revoke(partitions) => {
                 let offsets = self.shared.revoke(&listed(partitions));
                 if !offsets.is_empty() {
-                    commit(consumer, self.shared.group, &offsets, CommitMode::Sync);
+                    commit_noted(consumer, self.shared.group, &offsets, CommitMode::Sync);
                 }
             }
             Rebalance::Assign(_) => {}
@@ -257,13 +284,29 @@ fn listed(partitions: &TopicPartitionList) -> Vec<TopicPartition> {
 pub(super) fn commit(
     consumer: &BaseConsumer<GroupContext>,
     group: &str,
-    offsets: &HashMap<TopicPartition, i64>,
+    offsets: HashMap<TopicPartition, i64>,
+    mode: CommitMode,
+) {
+    let plain = offsets.into_iter().map(|(partition, next)| (partition, (next, Note::default())));
+    commit_noted(consumer, group, &plain.collect(), mode);
+}
+
+/// [`commit`] with a note at each offset.
+pub(super) fn commit_noted(
+    consumer: &BaseConsumer<GroupContext>,
+    group: &str,
+    offsets: &HashMap<TopicPartition, (i64, Note)>,
     mode: CommitMode,
 ) {
     let mut list = TopicPartitionList::with_capacity(offsets.len());
-    let added: KafkaResult<()> = offsets
-        .iter()
-        .try_for_each(|((topic, partition), next)| list.add_partition_offset(topic, *partition, Offset::Offset(*next)));
+    let added: KafkaResult<()> = offsets.iter().try_for_each(|((topic, partition), (next, note))| {
+        let mut element = list.add_partition(topic, *partition);
+        let text = note.text();
+        if !text.is_empty() {
+            element.set_metadata(text);
+        }
+        element.set_offset(Offset::Offset(*next))
+    });
     if let Err(error) = added.and_then(|()| consumer.commit(&list, mode)) {
         report_commit(group, &error);
     }

@@ -3,8 +3,12 @@
 
 mod batch;
 mod context;
+mod lag;
+mod memory;
+mod note;
 mod run;
 mod timers;
+mod wait;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +29,8 @@ use batch::Batches;
 pub use batch::split;
 use context::GroupContext;
 use run::Loop;
+use wait::Waits;
+pub use wait::{Wait, WaitKind};
 
 /// Says whether starts should wait so that answers go first.
 #[async_trait]
@@ -88,10 +94,7 @@ pub enum ConsumerHealth {
         partitions: usize,
     },
     /// Its batch waits for a dependency.
-    Waiting {
-        /// The error, with its sources.
-        cause: String,
-    },
+    Waiting(Wait),
     /// It has left its group.
     Stopped,
 }
@@ -233,7 +236,7 @@ impl<H: BatchHandler> Consumer<H> {
             layers: self.layers,
             producer,
             progress: progress.clone(),
-            health: health.clone(),
+            waits: Waits::new(self.group, health.clone()),
         };
         let limit = Duration::from_millis(config.progress_timeout_ms.into());
         if let Err(error) = progress.watch(self.group.to_owned(), limit) {

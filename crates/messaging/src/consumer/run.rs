@@ -12,8 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::Batches;
 use super::context::{GroupContext, Shared, TopicPartition, commit};
+use super::lag::Lag;
+use super::memory::Memory;
 use super::timers::Barrier;
-use super::{ConsumerHealth, Gate, Timers};
+use super::wait::WaitKind;
+use super::{Gate, Timers};
 use crate::watchdog::is_connection_loss;
 use crate::{BatchHandler, Record, failpoint};
 
@@ -48,7 +51,9 @@ pub(super) struct Loop<H> {
     /// The last error of a poll, so that one which repeats is logged once.
     poll_error: Cell<Option<RDKafkaErrorCode>>,
     /// When the missing brokers were last asked for; none while one is there.
-    asked_for_brokers: Option<Instant>,
+    pub(super) asked_for_brokers: Option<Instant>,
+    pub(super) memory: Memory,
+    pub(super) lag: Lag,
 }
 
 impl<H: BatchHandler> Loop<H> {
@@ -81,6 +86,8 @@ impl<H: BatchHandler> Loop<H> {
             generation: 0,
             poll_error: Cell::new(None),
             asked_for_brokers: None,
+            memory: Memory::default(),
+            lag: Lag::new(),
         }
     }
 
@@ -91,6 +98,7 @@ impl<H: BatchHandler> Loop<H> {
             if self.housekept.elapsed() >= HOUSEKEEPING {
                 self.look_for_brokers();
                 self.note_passed();
+                self.measure_lag();
                 self.ask_gate();
                 if let Some(timers) = self.timers.clone() {
                     self.run_timers(&timers);
@@ -110,10 +118,14 @@ impl<H: BatchHandler> Loop<H> {
     /// What is ready, up to the batch size. Waits only for the first message.
     fn gather(&mut self) -> Vec<Record> {
         let generation = self.shared.generation();
+        let limit = if self.memory.one_by_one > 0 { 1 } else { self.batches.config.max_batch };
         let mut records = std::mem::take(&mut self.carried);
+        if records.len() > limit {
+            self.carried = records.split_off(limit);
+        }
         let mut bytes = 0;
         let mut wait = if records.is_empty() { POLL } else { Duration::ZERO };
-        while records.len() < self.batches.config.max_batch && bytes < MAX_BATCH_BYTES {
+        while records.len() < limit && bytes < MAX_BATCH_BYTES {
             let Some(record) = self.poll(wait) else { break };
             bytes += record.size();
             records.push(record);
@@ -122,6 +134,7 @@ impl<H: BatchHandler> Loop<H> {
         if self.shared.generation() != generation {
             // Whoever owns these partitions now starts at the committed offsets, so they come again.
             records.clear();
+            self.carried.clear();
         }
         records
     }
@@ -151,7 +164,7 @@ impl<H: BatchHandler> Loop<H> {
             None if self.shared.brokers_down.load(Ordering::Relaxed) => {
                 let cause = "no broker can be reached".to_owned();
                 tracing::warn!(consumer.group = group, "no broker can be reached: the consumer waits for one");
-                self.shared.health.send_replace(ConsumerHealth::Waiting { cause });
+                self.batches.waits.show(WaitKind::Broker, cause, 0);
                 self.asked_for_brokers = Some(Instant::now());
             }
             Some(asked) if asked.elapsed() >= INTERVAL => {
@@ -160,6 +173,7 @@ impl<H: BatchHandler> Loop<H> {
                 self.asked_for_brokers = (!answered).then(Instant::now);
                 if answered {
                     tracing::info!(consumer.group = group, "a broker is back");
+                    self.batches.waits.over();
                     self.shared.recovered();
                 }
             }
@@ -192,18 +206,24 @@ impl<H: BatchHandler> Loop<H> {
             let next = offsets.entry((self.batches.config.topic(&record.topic), record.partition)).or_default();
             *next = (*next).max(record.offset + 1);
         }
+        self.lag.take(&records);
+        let given_up = self.note_begin(&records);
         let batches = self.batches.clone();
-        let done = self.drive(offsets, async move |cancel| batches.process(records, &cancel).await.is_ok());
+        let done = self.drive(offsets, async move |cancel| match given_up {
+            Some(note) => batches.give_up(&records, note, &cancel).await.is_ok(),
+            None => batches.process(records, &cancel).await.is_ok(),
+        });
         if done == Some(true) {
             failpoint::hit("before-offsets", self.shared.group);
             self.commit(CommitMode::Async);
         }
+        self.note_end(done == Some(true));
     }
 
     fn commit(&self, mode: CommitMode) {
         let offsets = self.shared.take_uncommitted();
         if !offsets.is_empty() {
-            commit(&self.consumer, self.shared.group, &offsets, mode);
+            commit(&self.consumer, self.shared.group, offsets, mode);
         }
     }
 
@@ -256,6 +276,8 @@ impl<H: BatchHandler> Loop<H> {
             if cancel.is_cancelled() {
                 break None;
             }
+            self.note_progress();
+            self.measure_lag();
             if self.shutdown.is_cancelled() {
                 let since = *stopping.get_or_insert_with(Instant::now);
                 if since.elapsed() >= Duration::from_millis(self.batches.config.drain_timeout_ms.into()) {
@@ -280,6 +302,7 @@ impl<H: BatchHandler> Loop<H> {
         let generation = self.shared.generation();
         if generation != self.generation {
             self.generation = generation;
+            self.recall();
             self.barrier = None;
             self.deferred_paused = false;
             self.ask_gate();

@@ -11,6 +11,7 @@ use super::Timers;
 use super::batch::UNACKNOWLEDGED;
 use super::context::TopicPartition;
 use super::run::{Loop, listed};
+use super::wait::WaitKind;
 use crate::{BatchHandler, HandlerError, failpoint};
 
 const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -123,7 +124,7 @@ impl<H: BatchHandler> Loop<H> {
                 let fired = timers.fire(&barrier.partitions, barrier.cutoff).await?;
                 failpoint::hit("timer-after-commit", batches.group);
                 let publish = batches.producer.publish_passing("timer-after-acks", &fired.messages, &cancel);
-                let published = batches.while_making_progress(UNACKNOWLEDGED, publish).await;
+                let published = batches.while_making_progress(WaitKind::Broker, UNACKNOWLEDGED, publish).await;
                 if published.is_err() {
                     return Ok(());
                 }

@@ -6,5 +6,6 @@ mod groups;
 mod harness;
 mod partial_produce;
 mod raw;
+mod retries;
 mod timers;
 mod transactions;

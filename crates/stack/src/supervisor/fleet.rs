@@ -51,6 +51,7 @@ impl Fleet {
             started_ticks: None,
             state: Phase::Starting,
             reason: None,
+            waiting: Vec::new(),
             url: launch.url(),
             memory_bytes: None,
             restarts: 0,

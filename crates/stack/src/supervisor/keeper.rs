@@ -165,6 +165,9 @@ impl Keeper {
                 }
                 self.note(Phase::Failed, pid, Some(format!("not ready: {reason}")));
             }
+            Change::Waits(waiting) => {
+                self.board.change_component(&self.name, self.instance, |component| component.waiting = waiting);
+            }
             Change::Back => {
                 self.report.say(&format!("{name} is ready again"));
                 self.note(Phase::Ready, pid, None);
@@ -279,6 +282,7 @@ impl Keeper {
             component.url = url;
             if pid.is_none() {
                 component.memory_bytes = None;
+                component.waiting.clear();
             }
         });
     }

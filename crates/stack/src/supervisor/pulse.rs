@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::state::ConsumerWait;
 use crate::launch::{self, Launch};
 
 /// From one look to the next.
@@ -22,6 +23,8 @@ pub(super) enum Change {
     Lost { lacking: String, again: bool },
     /// It is ready again.
     Back,
+    /// Other consumers of it wait than did before, or for other reasons.
+    Waits(Vec<ConsumerWait>),
 }
 
 /// The looks at one component, from its readiness to its end.
@@ -31,16 +34,24 @@ pub(super) struct Pulse {
     failures: u32,
     /// Why it is not ready.
     lost: Option<String>,
+    /// What its consumers wait for.
+    waiting: Vec<ConsumerWait>,
 }
 
 impl Pulse {
     pub(super) fn new() -> Self {
-        Self { next: Instant::now() + INTERVAL, failures: 0, lost: None }
+        Self { next: Instant::now() + INTERVAL, failures: 0, lost: None, waiting: Vec::new() }
     }
 
     /// Waits for the next change. May be dropped and called again at any time: a look that is cut off never was.
     pub(super) async fn change(&mut self, launch: &dyn Launch) -> Change {
         loop {
+            // What is said beside a change of readiness comes at the next call.
+            let waiting = launch.waiting();
+            if waiting != self.waiting {
+                self.waiting.clone_from(&waiting);
+                return Change::Waits(waiting);
+            }
             tokio::time::sleep_until(self.next).await;
             self.next = Instant::now() + if self.lost.is_some() { INTERVAL_WHILE_LOST } else { INTERVAL };
             let look = launch::look(launch, LIMIT).await;

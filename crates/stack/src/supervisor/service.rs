@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
 
 use super::Report;
-use super::state::label;
+use super::state::{ConsumerWait, label};
 use crate::launch::{self, Launch};
 use crate::layout::Repository;
 use crate::servers::Endpoints;
@@ -60,13 +61,34 @@ pub(super) struct Service {
     /// The port in use, or to be tried first; 0 for any free one.
     port: AtomicU16,
     http: reqwest::Client,
+    waiting: Mutex<Vec<ConsumerWait>>,
+}
+
+/// The waits that an answer of `/readyz?verbose` names.
+fn waits_in(answer: &serde_json::Value) -> Vec<ConsumerWait> {
+    let dependencies = answer["dependencies"].as_array().map_or(&[][..], Vec::as_slice);
+    let wait = |dependency: &serde_json::Value| {
+        let waiting = dependency.get("waiting")?;
+        let consumer = dependency["name"].as_str()?.trim_start_matches("consumer ").to_owned();
+        let since = waiting["since"].as_str()?.parse().ok()?;
+        Some(ConsumerWait { consumer, since, cause: waiting["cause"].as_str()?.to_owned() })
+    };
+    dependencies.iter().filter_map(wait).collect()
 }
 
 impl Service {
     pub(super) fn new(spec: ServiceSpec, instance: u32, around: &Surroundings) -> Self {
         let log = around.data.log(&label(spec.name, instance).replace('/', "-"));
         let port = AtomicU16::new(if instance == 1 { spec.port } else { 0 });
-        Self { spec, instance, around: around.clone(), log, port, http: reqwest::Client::new() }
+        Self {
+            spec,
+            instance,
+            around: around.clone(),
+            log,
+            port,
+            http: reqwest::Client::new(),
+            waiting: Mutex::default(),
+        }
     }
 
     fn port_file(&self) -> PathBuf {
@@ -140,9 +162,16 @@ impl Launch for Service {
 
     async fn probe(&self) -> Result<(), String> {
         let address = self.address().ok_or("it has not said on which port it listens")?;
-        launch::ask(self.http.get(format!("http://{address}/readyz")).timeout(Duration::from_secs(2))).await?;
+        let request = self.http.get(format!("http://{address}/readyz?verbose")).timeout(Duration::from_secs(2));
+        let (ready, answer) = launch::ask_and_read(request).await;
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waits_in(&answer);
+        ready?;
         self.port.store(address.port(), Ordering::Relaxed);
         Ok(())
+    }
+
+    fn waiting(&self) -> Vec<ConsumerWait> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn patience(&self) -> Duration {
@@ -160,5 +189,23 @@ impl Launch for Service {
 
     fn log(&self) -> &Path {
         &self.log
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_that_waits_is_read_from_what_the_service_says_of_itself() {
+        let answer = serde_json::json!({ "state": "unready", "dependencies": [
+            { "name": "database", "required": true, "state": "down", "detail": "no connection" },
+            { "name": "consumer payment-svc", "required": true, "state": "down", "detail": "waiting since then",
+              "waiting": { "cause": "no connection", "kind": "database", "since": "2026-11-21T16:00:00Z", "attempts": 7 } },
+        ]});
+        let since = "2026-11-21T16:00:00Z".parse().expect("a time");
+        let wait = ConsumerWait { consumer: "payment-svc".into(), since, cause: "no connection".into() };
+        assert_eq!(waits_in(&answer), [wait]);
+        assert!(waits_in(&serde_json::Value::Null).is_empty());
     }
 }

@@ -78,6 +78,9 @@ pub struct ComponentState {
     /// Why it is failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Which of its consumers wait for something, while they are ready too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<ConsumerWait>,
     /// Where it is reached, with host and port.
     pub url: String,
     /// Proportional set size of the process and its children in bytes, when it was last looked at.
@@ -88,6 +91,17 @@ pub struct ComponentState {
     pub since: DateTime<Utc>,
     /// Its log file.
     pub log: PathBuf,
+}
+
+/// A consumer whose batch waits for something that is away. It goes on by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerWait {
+    /// The consumer group.
+    pub consumer: String,
+    /// When the first attempt failed, also when the process was restarted since.
+    pub since: DateTime<Utc>,
+    /// The error.
+    pub cause: String,
 }
 
 /// Whether a component is one of the three servers or a service.
@@ -166,6 +180,7 @@ impl State {
         for component in &mut self.components {
             (component.state, component.pid, component.started_ticks) = (Phase::Stopped, None, None);
             component.memory_bytes = None;
+            component.waiting.clear();
         }
         self.alarms.clear();
         self

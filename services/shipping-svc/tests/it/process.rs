@@ -1,11 +1,15 @@
 //! The program as it is shipped, over Kafka and HTTP.
 
+use std::time::Duration;
+
 use messaging::Outgoing;
 use serde_json::{Value, json};
-use testkit::Env;
+use testkit::{Env, FaultProxy, wait_until};
 use uuid::Uuid;
 
 use crate::{cancel, schedule};
+
+const SOON: Duration = Duration::from_secs(60);
 
 async fn get(url: String) -> (u16, Value) {
     let response = reqwest::get(url).await.expect("an answer");
@@ -64,7 +68,7 @@ async fn a_crash_inside_the_transaction_of_a_cancel_is_healed_by_redelivery() {
     env.send(schedule(order, "FR")).await;
     env.await_message("shipping.scheduled", |record| record.key == key).await;
     env.send(cancel(order)).await;
-    service.wait_exit(std::time::Duration::from_secs(30)).await;
+    service.wait_exit(Duration::from_secs(30)).await;
     assert!(fired.exists(), "it died of something else");
     let state = "SELECT state FROM shipments WHERE order_id = $1";
     let state: String = sqlx::query_scalar(state).bind(order).fetch_one(&env.pool("shipping")).await.expect("a row");
@@ -73,4 +77,97 @@ async fn a_crash_inside_the_transaction_of_a_cancel_is_healed_by_redelivery() {
     env.await_message("shipping.cancelled", |record| record.key == key).await;
     let url = format!("{}/api/shipments/{order}", service.url());
     assert_eq!(get(url).await.1["state"], "CANCELLED");
+}
+
+/// A metric of the service, by its name with its labels.
+async fn metric(service: &testkit::Process, name: &str) -> Option<f64> {
+    let text = reqwest::get(format!("{}/metrics", service.url())).await.expect("an answer").text().await.expect("text");
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.rsplit_once(' ')?.1.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_whose_database_is_away_says_since_when_it_waits_and_how_far_it_is_behind() {
+    let env = Env::new("shipping").await;
+    let faults = FaultProxy::start(env.dir()).await;
+    let link = faults.create("postgres", &format!("127.0.0.1:{}", env.servers().postgres)).await;
+    let service = env.start_service("shipping-svc", &[("DATABASE_URL", &env.database_url_at("shipping", link))]).await;
+    let wait = async || {
+        let (_, report) = get(format!("{}/readyz?verbose", service.url())).await;
+        let dependencies = report["dependencies"].as_array().cloned().unwrap_or_default();
+        dependencies.into_iter().find_map(|dependency| dependency.get("waiting").cloned())
+    };
+    assert_eq!(wait().await, None);
+
+    faults.enable("postgres", false).await;
+    let orders: Vec<Uuid> = (0..20).map(|_| Uuid::now_v7()).collect();
+    env.send_all(&orders.iter().map(|order| schedule(*order, "FR")).collect::<Vec<_>>()).await;
+    let mut seen = Vec::new();
+    wait_until("four attempts to fail", SOON, async || {
+        seen.extend(wait().await);
+        seen.last().is_some_and(|wait: &Value| wait["attempts"].as_u64() >= Some(4))
+    })
+    .await;
+    assert!(seen.iter().all(|wait| wait["since"] == seen[0]["since"] && wait["kind"] == "database"), "{seen:?}");
+    let labels = r#"{cause="database",group="shipping-svc"}"#;
+    wait_until("the metrics to say it", SOON, async || {
+        let attempts = metric(&service, &format!("messaging_consumer_wait_attempts{labels}")).await;
+        let since = metric(&service, &format!("messaging_consumer_waiting_since_timestamp_seconds{labels}")).await;
+        let lag = r#"messaging_consumer_lag_messages{group="shipping-svc",topic="shipping.requested"}"#;
+        let age = r#"messaging_consumer_oldest_message_age_seconds{group="shipping-svc",topic="shipping.requested"}"#;
+        attempts >= Some(4.0)
+            && since > Some(1e9)
+            && metric(&service, lag).await == Some(20.0)
+            && metric(&service, age).await > Some(0.0)
+    })
+    .await;
+
+    faults.enable("postgres", true).await;
+    for order in &orders {
+        env.await_message("shipping.scheduled", |record| record.key == Some(order.to_string().into_bytes())).await;
+    }
+    wait_until("the wait to be over everywhere", SOON, async || {
+        let lag = r#"messaging_consumer_lag_messages{group="shipping-svc",topic="shipping.requested"}"#;
+        wait().await.is_none()
+            && metric(&service, "messaging_consumer_waiting").await == Some(0.0)
+            && metric(&service, &format!("messaging_consumer_wait_attempts{labels}")).await == Some(0.0)
+            && metric(&service, lag).await == Some(0.0)
+    })
+    .await;
+}
+
+/// Invariant I6 for a message that ends whatever process handles it: without an end to that, it would block its partition.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_ends_every_process_that_handles_it_is_buried_and_its_neighbours_live() {
+    let env = Env::new("shipping").await;
+    let fired = env.dir().join("fired");
+    let note = fired.display().to_string();
+    let failpoint = [("FAILPOINT", "before-commit@shipping-svc"), ("FAILPOINT_FIRED", note.as_str())];
+    let service = env.prepare_service("shipping-svc", &failpoint).await;
+    let deadly = Uuid::now_v7();
+    env.send(schedule(deadly, "FR")).await;
+    let mut deaths = 0;
+    let buried = loop {
+        // Whatever it handles next ends it; six times it has nothing but this message.
+        let _ = std::fs::remove_file(&fired);
+        service.launch();
+        let ended = tokio::select! {
+            _ = service.wait_exit(SOON) => true,
+            letter = env.await_message("shipping.requested.dlq", |_| true) => break letter,
+        };
+        assert!(ended && fired.exists(), "it ended for another reason: {}", service.log());
+        deaths += 1;
+        assert!(deaths <= 6, "it goes on for ever");
+    };
+    assert_eq!(deaths, 6);
+    assert_eq!(buried.header("dlq-reason"), Some("process-death"));
+    assert_eq!(buried.header("dlq-attempts"), Some("6"));
+    assert_eq!(buried.key, Some(deadly.to_string().into_bytes()));
+
+    // The failpoint has not been reached again, so it is still armed: the neighbour goes through at its second try.
+    let good = Uuid::now_v7();
+    env.send(schedule(good, "FR")).await;
+    service.wait_exit(SOON).await;
+    service.start().await;
+    env.await_message("shipping.scheduled", |record| record.key == Some(good.to_string().into_bytes())).await;
 }
