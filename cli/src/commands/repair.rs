@@ -7,6 +7,7 @@ use comfy_table::{Table, presets};
 use stack::Repository;
 use stack::provision::Names;
 use stack::repair::{Finding, Part, Target, look, mend};
+use stack::supervisor::state::StackState;
 
 use super::supervisor;
 use crate::Context;
@@ -55,7 +56,8 @@ impl What {
 }
 
 pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let state = supervisor::state(&context.data).await?.ok_or_else(|| anyhow!("no stack runs here: symphony up"))?;
+    let state = supervisor::state(&context.data).await?.filter(|state| state.stack == StackState::Ready);
+    let state = state.ok_or_else(|| anyhow!("no stack runs here, or it has not started yet: symphony up"))?;
     let endpoints = supervisor::endpoints(&state).ok_or_else(|| anyhow!("the servers do not run: symphony up"))?;
     let target = Target { endpoints, repository: Repository::find()?, names: Names::default() };
     if args.all || !args.what.is_empty() {
