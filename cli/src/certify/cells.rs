@@ -74,6 +74,11 @@ impl Fault {
         matches!(self, Self::FailsAfterCommit | Self::OrchestratorKilled | Self::ParticipantKilled)
     }
 
+    /// Whether the service that reads the step's commands has to be known by name.
+    pub(super) fn needs_participant(self) -> bool {
+        matches!(self, Self::FailsAfterCommit | Self::ParticipantKilled)
+    }
+
     /// Whether an operator turns the saga back at the step.
     fn turns_back(self) -> bool {
         matches!(self, Self::UndoFails | Self::UndoDeliveredTwice | Self::CancelBeforeCommand)

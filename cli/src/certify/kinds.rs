@@ -35,7 +35,7 @@ pub(super) fn faults(cell: &Cell) -> Vec<Planned> {
     let unanswered = json!({ "type": "drop-reply" });
     match cell.fault {
         Fault::FailsBefore => vec![aimed(command, error)],
-        Fault::FailsAfterCommit => vec![observed(command)],
+        Fault::FailsAfterCommit => Vec::new(),
         Fault::ReplyLost => vec![Planned { first: Some(1), ..aimed(reply, unanswered) }],
         Fault::DeliveredTwice => vec![aimed(command, twice)],
         Fault::Reordered => [command, reply].map(|topic| aimed(topic, json!({ "type": "reorder" }))).to_vec(),

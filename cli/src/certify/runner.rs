@@ -34,6 +34,9 @@ pub struct Select {
     pub faults: Vec<Fault>,
 }
 
+/// Cells of one wave. A service obeys a hundred faults at a time, and a cell has two at most.
+const SIDE_BY_SIDE: usize = 40;
+
 impl Select {
     fn takes(&self, cell: &Cell) -> bool {
         fn among<T: PartialEq<U>, U: ?Sized>(wanted: &[T], found: &U) -> bool {
@@ -70,11 +73,11 @@ pub async fn certify(stand: Stand, samples: &Samples, select: &Select, say: impl
     let (mut reports, playable) = sort_out(&stage, &cells, samples, &participants);
     let (kills, rest): (Vec<usize>, Vec<usize>) = playable.into_iter().partition(|cell| cells[*cell].fault.kills());
     say(&format!("{} cells side by side, then {} that kill", rest.len(), kills.len()));
-    let waves = [rest].into_iter().chain(kills.into_iter().map(|cell| vec![cell]));
-    for wave in waves.filter(|wave| !wave.is_empty()) {
+    let waves = rest.chunks(SIDE_BY_SIDE).chain(kills.chunks(1));
+    for wave in waves {
         let begun = Instant::now();
         let told = if wave.len() == 1 { cells[wave[0]].label() } else { format!("{} cells", wave.len()) };
-        for (cell, report) in Box::pin(play(&stage, &cells, &wave, samples, &participants)).await? {
+        for (cell, report) in Box::pin(play(&stage, &cells, wave, samples, &participants)).await? {
             reports[cell] = report;
         }
         say(&format!("{told}: played in {} s", begun.elapsed().as_secs()));
@@ -138,7 +141,7 @@ async fn control(
     for (step, observer) in definition.steps().iter().zip(observers) {
         // A participant that obeys no faults is not seen.
         let seen = until(Duration::from_secs(2), async || stage.chaos.hits(observer).1.into_iter().next()).await;
-        participants.insert(step.name.clone(), seen.unwrap_or_default());
+        participants.extend(seen.map(|service| (step.name.clone(), service)));
         stage.chaos.end(observer).await?;
     }
     let told = format!("without a fault, saga {saga}: {}", wrong.join("; "));
@@ -163,6 +166,9 @@ fn sort_out(
             _ if !counted => Some("no sample says where the effects of this step are counted".to_owned()),
             _ if cell.fault.kills() && stage.stand.supervised.is_none() => {
                 Some("no supervisor is there to start again what is killed".to_owned())
+            }
+            Some(Ok(reads)) if cell.fault.needs_participant() && !reads.contains_key(&cell.step().name) => {
+                Some("nobody who obeys faults was seen to read the commands of this step".to_owned())
             }
             _ => None,
         };

@@ -1,6 +1,7 @@
 //! `up`, `down` and what lies between, each test on a stack of its own.
 
 mod capture;
+mod certify;
 mod disk;
 mod dying;
 mod restore;
