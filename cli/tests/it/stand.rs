@@ -1,6 +1,7 @@
 //! What these tests share.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use messaging::Record;
@@ -50,6 +51,33 @@ pub(crate) async fn placed(cluster: &Cluster<'_>, orders: u64, clients: u16, mix
     let line = ["load", &orders, "--clients", &clients, "--mix", mix, "--patience", "300"];
     let line = <Line as clap::Parser>::try_parse_from(line).expect("arguments");
     load(&line.args, &api(cluster)).await.unwrap_or_else(|error| panic!("the load failed: {error:#}"))
+}
+
+/// Places orders, some hundreds at a time, for as long as `harm` takes, and then until all have ended. Gives what became
+/// of them, and what `harm` gave.
+pub(crate) async fn under_load<T>(
+    cluster: &Cluster<'_>,
+    mix: &str,
+    harm: impl Future<Output = T>,
+) -> (Vec<Summary>, T) {
+    let over = AtomicBool::new(false);
+    let load = async {
+        let mut summaries = Vec::new();
+        while !over.load(Ordering::Relaxed) {
+            summaries.push(placed(cluster, 200, 8, mix).await);
+        }
+        summaries
+    };
+    let harm = async {
+        let harmed = harm.await;
+        over.store(true, Ordering::Relaxed);
+        harmed
+    };
+    let (summaries, harmed) = tokio::join!(load, harm);
+    for summary in &summaries {
+        assert!(summary.is_complete(), "not every order has ended:\n{summary}");
+    }
+    (summaries, harmed)
 }
 
 /// Runs `work` and meanwhile starts again whatever has died, as a supervisor does. Gives the names of those too.
