@@ -67,6 +67,10 @@ pub async fn ensure(endpoints: &Endpoints, repository: &Repository, prefix: &str
 }
 
 async fn create(endpoints: &Endpoints, topics: &[TopicSpec]) -> Result<(), Error> {
+    // A request for none is refused.
+    if topics.is_empty() {
+        return Ok(());
+    }
     create_topics(&endpoints.kafka(), topics).await.map_err(failed("creating the topics"))
 }
 
