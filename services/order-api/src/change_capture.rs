@@ -125,7 +125,9 @@ impl ChangeCapture {
         metrics::HEARTBEAT_AGE.set(age);
         metrics::SLOT_USABLE.set(i64::from(look.slot && !look.lost));
         metrics::PUBLICATION_WHOLE.set(i64::from(look.published));
-        let stalled = age * 1000 >= self.stalled_after().num_milliseconds();
+        // This service may have started long before the connector does: it gets twice the time for its first heartbeat.
+        let stalled =
+            age * 1000 >= self.stalled_after().num_milliseconds() && look.now - since >= self.stalled_after() * 2;
         let verdict = if stalled {
             let cause = match look {
                 Look { slot: false, .. } => "the replication slot is gone",
@@ -184,16 +186,16 @@ mod tests {
     fn it_is_stalled_when_no_heartbeat_of_the_last_half_minute_has_come_and_the_cause_is_told() {
         let capture = ChangeCapture::new(ChangeCaptureConfig { interval_ms: 1000, stalled_after_ms: 30_000 });
         let look = |seconds, slot, lost, published| Look { now: at(seconds), slot, lost, published };
-        assert!(!capture.note(look(29, true, false, true), at(0)), "it has just begun to look");
-        assert!(capture.note(look(30, true, false, true), at(0)));
-        capture.newest.store(at(25).timestamp_micros(), Ordering::Relaxed);
-        assert!(!capture.note(look(54, true, false, true), at(0)));
+        assert!(!capture.note(look(59, true, false, true), at(0)), "it has just begun to look");
+        assert!(capture.note(look(60, true, false, true), at(0)));
+        capture.newest.store(at(45).timestamp_micros(), Ordering::Relaxed);
+        assert!(!capture.note(look(74, true, false, true), at(0)));
         assert_eq!(capture.check(), Ok("a heartbeat of 29 s ago has come through".to_owned()));
         for (look, cause) in [
-            (look(70, false, false, true), "slot is gone"),
-            (look(70, true, true, true), "slot is lost"),
-            (look(70, true, false, false), "publication is missing"),
-            (look(70, true, false, true), "look at Kafka"),
+            (look(90, false, false, true), "slot is gone"),
+            (look(90, true, true, true), "slot is lost"),
+            (look(90, true, false, false), "publication is missing"),
+            (look(90, true, false, true), "look at Kafka"),
         ] {
             assert!(capture.note(look, at(0)));
             let told = capture.check().expect_err("it is stalled");
