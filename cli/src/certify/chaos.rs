@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use chrono::{TimeDelta, Utc};
-use messaging::{KafkaConfig, Record, admin};
+use messaging::{Producer, Record};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
@@ -39,7 +39,7 @@ pub(super) struct Planned {
 /// The faults in force and what they did.
 pub(super) struct Chaos {
     api: Api,
-    kafka: KafkaConfig,
+    producer: Producer,
     active: Mutex<BTreeSet<Uuid>>,
     /// The services that obey; known after the first fault.
     obedient: OnceLock<BTreeSet<String>>,
@@ -57,18 +57,18 @@ struct Seen {
 
 impl Chaos {
     /// Begins to watch the services' metrics.
-    pub(super) fn new(api: Api, kafka: KafkaConfig) -> Self {
+    pub(super) fn new(api: Api, producer: Producer) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
         let watcher = tokio::spawn(watch(api.clone(), Arc::clone(&seen))).abort_handle();
-        Self { api, kafka, active: Mutex::default(), obedient: OnceLock::new(), seen, watcher }
+        Self { api, producer, active: Mutex::default(), obedient: OnceLock::new(), seen, watcher }
     }
 
     /// Announces faults on messages with the key `saga`, or on all messages. Gives their ids, in order.
     pub(super) async fn announce(&self, saga: Option<Uuid>, faults: &[Planned]) -> anyhow::Result<Vec<Uuid>> {
         let ids: Vec<Uuid> = faults.iter().map(|_| Uuid::new_v4()).collect();
-        let records: Vec<Record> =
-            ids.iter().zip(faults).map(|(id, fault)| record(*id, Some(announcement(*id, saga, fault)))).collect();
-        admin::produce(&self.kafka.bootstrap_servers, &self.kafka.topic(TOPIC), &records).await?;
+        for (id, fault) in ids.iter().zip(faults) {
+            self.producer.send(&record(*id, Some(announcement(*id, saga, fault)))).await?;
+        }
         lock(&self.active).extend(&ids);
         Ok(ids)
     }
@@ -76,8 +76,7 @@ impl Chaos {
     /// Takes a fault back.
     pub(super) async fn end(&self, fault: Uuid) -> anyhow::Result<()> {
         if lock(&self.active).remove(&fault) {
-            let tombstone = [record(fault, None)];
-            admin::produce(&self.kafka.bootstrap_servers, &self.kafka.topic(TOPIC), &tombstone).await?;
+            self.producer.send(&record(fault, None)).await?;
         }
         Ok(())
     }

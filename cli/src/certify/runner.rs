@@ -65,9 +65,10 @@ pub async fn certify(stand: Stand, samples: &Samples, select: &Select, say: impl
     }
     let mut kafka = messaging::KafkaConfig { bootstrap_servers: stand.target.kafka.clone(), ..Default::default() };
     kafka.topic_prefix.clone_from(&stand.target.topic_prefix);
-    let chaos = Chaos::new(stand.api.clone(), kafka.clone());
+    let producer = messaging::Producer::new(&kafka, "symphony certify")?;
+    let chaos = Chaos::new(stand.api.clone(), producer.clone());
     let journal = Journal::of(&definitions, &kafka)?;
-    let stage = Stage { stand, kafka, chaos, journal };
+    let stage = Stage { stand, producer, chaos, journal };
 
     let participants = Box::pin(controls(&stage, &definitions, &cells, samples)).await?;
     let (mut reports, playable) = sort_out(&stage, &cells, samples, &participants);

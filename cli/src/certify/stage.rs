@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use messaging::KafkaConfig;
+use messaging::Producer;
 use serde_json::Value;
 use stack::DataDir;
 use stack::supervisor::control::{Client, Request};
@@ -68,7 +68,8 @@ impl Supervised {
 /// What all cells share.
 pub(super) struct Stage {
     pub(super) stand: Stand,
-    pub(super) kafka: KafkaConfig,
+    /// The platform's own: a copy has to come to the partition of its original.
+    pub(super) producer: Producer,
     pub(super) chaos: Chaos,
     pub(super) journal: Journal,
 }
@@ -93,7 +94,8 @@ impl Stage {
     pub(super) async fn send_again(&self, topic: &str, saga: Uuid) -> anyhow::Result<()> {
         let first = self.journal.on(topic, saga).into_iter().next();
         let first = first.with_context(|| format!("nothing of saga {saga} is on {topic}"))?;
-        Ok(messaging::admin::produce(&self.kafka.bootstrap_servers, &self.kafka.topic(topic), &[first]).await?)
+        self.producer.send(&first).await?;
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use chrono::Utc;
-use messaging::{Record, admin};
+use messaging::Record;
 use reqwest::Method;
 use saga::Definition;
 use serde_json::{Value, json};
@@ -67,10 +67,8 @@ pub(super) async fn release(stage: &Stage, prepared: &[Prepared]) -> anyhow::Res
         stage.chaos.end(gate).await?;
     }
     stage.chaos.settled().await?;
-    for prepared in prepared {
-        let Some(first) = prepared.triggers.first() else { continue };
-        let topic = stage.kafka.topic(&first.topic);
-        admin::produce(&stage.kafka.bootstrap_servers, &topic, &prepared.triggers).await?;
+    for trigger in prepared.iter().flat_map(|prepared| &prepared.triggers) {
+        stage.producer.send(trigger).await?;
     }
     Ok(())
 }
