@@ -65,7 +65,7 @@ pub async fn certify(stand: Stand, samples: &Samples, select: &Select, say: impl
     }
     let mut kafka = messaging::KafkaConfig { bootstrap_servers: stand.target.kafka.clone(), ..Default::default() };
     kafka.topic_prefix.clone_from(&stand.target.topic_prefix);
-    let producer = messaging::Producer::new(&kafka, "symphony certify")?;
+    let producer = messaging::Producer::new(&kafka, "certify")?;
     let chaos = Chaos::new(stand.api.clone(), producer.clone());
     let journal = Journal::of(&definitions, &kafka)?;
     let stage = Stage { stand, producer, chaos, journal };
