@@ -254,19 +254,6 @@ pub async fn group_offsets(
     .await
 }
 
-/// Whether `group` (full name) has read `topic` (full name) up to `ends`, an earlier answer of [`offsets`]. What was removed
-/// by retention meanwhile is nothing to wait for.
-///
-/// # Errors
-/// When the broker does not answer or the topic does not exist.
-pub async fn has_read(bootstrap: &str, group: &str, topic: &str, ends: &[(i64, i64)]) -> Result<bool, AdminError> {
-    let committed = group_offsets(bootstrap, group, &[topic.to_owned()]).await?;
-    let left = offsets(bootstrap, topic).await?;
-    Ok((0..).zip(ends).zip(&left).all(|((partition, (_, end)), (first, _))| {
-        committed.get(&(topic.to_owned(), partition)).copied().unwrap_or_default().max(*first) >= *end
-    }))
-}
-
 /// Sets `group` (full name), which must have no running member, back to the first offset of every partition.
 ///
 /// # Errors
