@@ -200,7 +200,13 @@ async fn a_campaign_over_repaired_letters_ends_with_every_order_completed_once()
 async fn when_the_cause_is_gone_a_campaign_completes_every_order_once_though_dlq_admin_dies_in_its_middle() {
     let count = count();
     let env = Env::new("redrive").await;
-    let cluster = env.cluster().set("orchestrator", "SAGAS_DIR", patient(&env)).start().await;
+    // An order that is pending for long is published again, and its command with it: that would be another letter.
+    let patience = 24 * 3_600_000;
+    let cluster = env.cluster().set("orchestrator", "SAGAS_DIR", patient(&env));
+    let cluster = cluster.set("order-api", "RECONCILER_PENDING_AFTER_MS", patience);
+    let cluster = cluster.set("order-api", "RECONCILER_MAX_INTERVAL_MS", patience);
+    // A saga that waits for its repair is in flight.
+    let cluster = cluster.set("orchestrator", "SAGAS_MAX_IN_FLIGHT", 4 * count).start().await;
     poison(&env).await;
     poisoned(&cluster, count).await;
     sqlx::raw_sql("DROP TRIGGER no_carrier ON shipments").execute(&env.pool("shipping")).await.expect("no trigger");
