@@ -62,10 +62,14 @@ impl<H: BatchHandler> Loop<H> {
             self.lag.starts.contains_key(*partition) || self.shared.processed(partition).is_some()
         };
         let unknown: Vec<TopicPartition> = owned.iter().filter(|partition| !is_known(partition)).cloned().collect();
-        let starts = self.ask_for(&unknown, Offset::Beginning);
+        // What cannot be measured stays as it was: it is not nothing.
+        let (Some(starts), Some(ends)) = (self.ask_for(&unknown, Offset::Beginning), self.ask_for(&owned, Offset::End))
+        else {
+            return;
+        };
         self.lag.starts.extend(starts);
         self.lag.topics.values_mut().for_each(|lag| *lag = 0);
-        for (partition, end) in self.ask_for(&owned, Offset::End) {
+        for (partition, end) in ends {
             let next = self.shared.processed(&partition).or_else(|| self.lag.starts.get(&partition).copied());
             let topic = partition.0.strip_prefix(&self.batches.config.topic_prefix).unwrap_or(&partition.0).to_owned();
             *self.lag.topics.entry(topic).or_default() += next.map_or(0, |next| (end - next).max(0));
@@ -80,21 +84,21 @@ impl<H: BatchHandler> Loop<H> {
         }
     }
 
-    fn ask_for(&self, partitions: &[TopicPartition], which: Offset) -> Vec<(TopicPartition, i64)> {
+    fn ask_for(&self, partitions: &[TopicPartition], which: Offset) -> Option<Vec<(TopicPartition, i64)>> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         let added = partitions.iter().try_for_each(|(topic, number)| list.add_partition_offset(topic, *number, which));
         if partitions.is_empty() || added.is_err() {
-            return Vec::new();
+            return Some(Vec::new());
         }
         match self.observer.offsets_for_times(list, BROKER_TIMEOUT) {
             Ok(answer) => {
                 let known =
                     |(partition, offset)| if let Offset::Offset(at) = offset { Some((partition, at)) } else { None };
-                answer.to_topic_map().into_iter().filter_map(known).collect()
+                Some(answer.to_topic_map().into_iter().filter_map(known).collect())
             }
             Err(error) => {
                 tracing::debug!(consumer.group = self.shared.group, %error, "the lag could not be measured");
-                Vec::new()
+                None
             }
         }
     }

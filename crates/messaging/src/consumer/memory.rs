@@ -17,8 +17,9 @@ use super::run::{Loop, listed};
 use crate::{BatchHandler, Record};
 
 const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
-/// A process that a message ends has ended by then.
-const SUDDEN: Duration = Duration::from_secs(10);
+/// A process that a message ends has ended by then. Shorter than any wait for a dependency that hangs, so that processes
+/// which are killed meanwhile count for nothing.
+const SUDDEN: Duration = Duration::from_secs(2);
 /// The notes of a wait are not committed more often.
 const NOTED_EVERY: Duration = Duration::from_secs(1);
 /// So many messages are handled one by one before batches are trusted again.
@@ -28,7 +29,10 @@ const ONE_BY_ONE: usize = 1_000;
 #[derive(Default)]
 pub(super) struct Memory {
     /// Of partitions that nothing was begun of since they were assigned: what their last owner left.
-    fresh: HashMap<TopicPartition, Note>,
+    /// With the offset that it was left for: another message has nothing to do with it.
+    fresh: HashMap<TopicPartition, (i64, Note)>,
+    /// The broker did not say what was left: it is asked again before the first batch.
+    unknown: bool,
     /// Messages that are still to be handled one by one.
     pub(super) one_by_one: usize,
     /// The batch in hand.
@@ -55,7 +59,8 @@ impl<H: BatchHandler> Loop<H> {
         let committed = match self.consumer.committed_offsets(listed(&owned), BROKER_TIMEOUT) {
             Ok(committed) => committed,
             Err(error) => {
-                tracing::debug!(consumer.group = self.shared.group, %error, "what was committed could not be read");
+                tracing::warn!(consumer.group = self.shared.group, %error, "what was committed could not be read");
+                self.memory.unknown = true;
                 return;
             }
         };
@@ -63,10 +68,10 @@ impl<H: BatchHandler> Loop<H> {
             let partition = (element.topic().to_owned(), element.partition());
             if let Offset::Offset(offset) = element.offset() {
                 self.lag.begin_at(partition.clone(), offset);
+                self.memory.fresh.insert(partition, (offset, Note::read(element.metadata())));
             }
-            self.memory.fresh.insert(partition, Note::read(element.metadata()));
         }
-        if !self.batches.raw && self.memory.fresh.values().any(Note::is_suspicious) {
+        if !self.batches.raw && self.memory.fresh.values().any(|(_, note)| note.is_suspicious()) {
             tracing::error!(
                 consumer.group = self.shared.group,
                 "processes have died with the next batch again and again: its messages are handled one by one"
@@ -78,8 +83,13 @@ impl<H: BatchHandler> Loop<H> {
     /// Notes that `records` are begun, where that is to outlive this process. Gives the note of the first record, if that
     /// record is to be given up.
     pub(super) fn note_begin(&mut self, records: &[Record]) -> Option<Note> {
+        if self.memory.unknown {
+            self.recall();
+        }
         let alone = self.memory.one_by_one > 0;
-        self.memory.one_by_one = self.memory.one_by_one.saturating_sub(records.len());
+        let is_owed = self.memory.fresh.values().any(|(_, note)| note.is_suspicious());
+        self.memory.one_by_one =
+            self.memory.one_by_one.saturating_sub(records.len()).max(usize::from(alone && is_owed));
         let mut notes: HashMap<TopicPartition, (i64, Note)> = HashMap::new();
         for record in records {
             let partition = (self.batches.config.topic(&record.topic), record.partition);
@@ -87,9 +97,9 @@ impl<H: BatchHandler> Loop<H> {
             *first = (*first).min(record.offset);
         }
         let (mut attempts, mut since, mut counted) = (0, None, false);
-        for (partition, (_, note)) in &mut notes {
+        for (partition, (first, note)) in &mut notes {
             let fresh = self.memory.fresh.remove(partition);
-            *note = fresh.unwrap_or_default();
+            *note = fresh.filter(|(left_for, _)| left_for == first).map_or_else(Note::default, |(_, note)| note);
             if note.attempts > attempts {
                 (attempts, since) = (note.attempts, note.since);
             }

@@ -49,8 +49,10 @@ impl Note {
 
     /// The same when it is begun once more, `alone` or in a batch.
     pub(super) fn begin(self, alone: bool) -> Self {
-        let begun = if alone { self.begun.max(SUSPICIOUS) } else { self.begun };
-        Note { begun: begun + 1, since: self.since.or_else(|| Some(Utc::now())), ..self }
+        // A batch says no more than that one of its messages is suspicious, however often.
+        let begun =
+            if alone { self.begun.max(SUSPICIOUS) + 1 } else { (self.begun + 1).min(self.begun.max(SUSPICIOUS)) };
+        Note { begun, since: self.since.or_else(|| Some(Utc::now())), ..self }
     }
 
     /// What is left to say when the process lives on: the attempts that failed, if any did.
@@ -91,6 +93,8 @@ mod tests {
             assert!(!note.is_suspicious());
             note = note.begin(false);
         }
+        // However many batches begin with it.
+        note = note.begin(false).begin(false);
         for _ in 0..3 {
             assert!(note.is_suspicious() && !note.is_guilty());
             note = note.begin(true);

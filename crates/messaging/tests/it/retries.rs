@@ -42,7 +42,7 @@ async fn a_wait_goes_on_in_the_next_member_with_its_attempts_and_its_beginning()
     harness.send(COMMANDS, &[("a", "two")]).await;
     let mut third = harness.join();
     let anew = wait_after(&mut third, 1).await;
-    assert!(anew.since > after.since && anew.attempts < after.attempts, "{anew:?} is no part of {after:?}");
+    assert!(anew.since > after.since, "{anew:?} is no part of {after:?}");
     harness.script.down.store(false, Ordering::Relaxed);
     harness.handled(2).await;
     third.stop().await;
