@@ -83,10 +83,8 @@ impl OutboxConnector {
             self.forget_offsets().await?;
         }
         self.request(Method::PUT, "/config", Some(json!(self.config))).await?;
-        if forget_offsets {
-            self.resume().await?;
-        }
-        Ok(())
+        // Also one that somebody has paused, or a repair that was cut off has stopped.
+        self.resume().await
     }
 
     /// Makes Connect forget how far the connector has read; it must be stopped.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use messaging::admin::{AdminError, TopicSpec, create_topics, list_topics};
+use messaging::admin::{AdminError, TopicSpec, create_topics, delete_topics, list_topics};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
@@ -80,6 +80,13 @@ pub fn of_connect() -> Vec<TopicSpec> {
     ["connect.configs", "connect.offsets", "connect.status"]
         .map(|name| TopicSpec { name: name.to_owned(), partitions: 1, replication: 1, config: compacted() })
         .to_vec()
+}
+
+/// Deletes what Connect, which must not run, has kept; it begins anew at its next start.
+pub async fn forget_connect(endpoints: &Endpoints) -> Result<(), Error> {
+    let topics = of_connect();
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+    delete_topics(&endpoints.kafka(), &names).await.map_err(failed("deleting the topics of Connect"))
 }
 
 /// What the broker lacks of `topics`.
