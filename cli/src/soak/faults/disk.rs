@@ -23,6 +23,7 @@ const SHRINK: &str = "DROP TABLE IF EXISTS soak_growth";
 /// Fills the disk of PostgreSQL to its last byte, and frees it.
 pub(super) async fn fill(stand: &Stand) -> anyhow::Result<Injected> {
     let disk = stand.disk().map_err(|why| anyhow!(why))?;
+    let before = log_says(stand);
     let file = File::create(disk.folder.join("filler"))?;
     let space = statvfs(&disk.folder)?;
     let mut size = 0_i64;
@@ -46,6 +47,7 @@ pub(super) async fn fill(stand: &Stand) -> anyhow::Result<Injected> {
         let _ = sqlx::query(SHRINK).execute(&mut connection).await;
     }
     let said = log_says(stand);
+    let said = said - before;
     ensure!(refused > 0 || said > 0, "nothing was refused for want of space");
     let proof =
         format!("{} MB filled, {refused} statements refused with {DISK_FULL}, {said} lines of its log", size >> 20);

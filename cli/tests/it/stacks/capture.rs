@@ -1,17 +1,13 @@
 //! What change capture needs and may lose is told once when it is missing and once when it is back.
 
-use std::time::Duration;
-
 use chrono::Utc;
 use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 use tokio::runtime::Runtime;
 
-use super::{Stack, alone, port, stderr, until};
+use super::{SOON, Stack, alone, port, stderr, until};
 
-/// A look every 5 seconds, for topics every 15, and some time for a server to notice.
-const SOON: Duration = Duration::from_secs(90);
 /// So that orders are published again at once, a megabyte of log is a lag, and one missed heartbeat a stall.
 const HASTY: [(&str, &str); 6] = [
     ("RECONCILER_INTERVAL_MS", "500"),
@@ -21,8 +17,6 @@ const HASTY: [(&str, &str); 6] = [
     ("CHANGE_CAPTURE_INTERVAL_MS", "500"),
     ("CHANGE_CAPTURE_STALLED_AFTER_MS", "15000"),
 ];
-/// A failed task is to run again within this.
-const RECOVERY: Duration = Duration::from_secs(30);
 
 impl Stack {
     fn alarms(&self) -> Vec<String> {
@@ -155,7 +149,7 @@ fn a_lag_a_failed_task_a_changed_setting_and_a_missing_publication_are_seen_and_
     stack.raises("connector-failed");
     let stranded = stack.order();
     stack.sql("ALTER ROLE debezium LOGIN");
-    until("the task runs again", RECOVERY, || !stack.alarms().contains(&"connector-failed".to_owned()));
+    until("the task runs again", SOON, || !stack.alarms().contains(&"connector-failed".to_owned()));
     stack.completes(&stranded);
 
     stack.change_setting("heartbeat.interval.ms", "3600000");

@@ -9,7 +9,7 @@ use chrono::Utc;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{Stack, alone, port, until};
+use super::{SOON, Stack, alone, port, until};
 
 /// Room for a new cluster with all databases, and some more.
 const SIZE: &str = "size=512m,mode=755";
@@ -86,16 +86,14 @@ fn orders_are_refused_while_the_databases_disk_is_full_and_none_is_lost() {
     let fault = Utc::now();
     disk.fill();
     let said = || std::fs::read_to_string(stack.data().join("logs/postgres.log")).expect("a log").matches(FULL).count();
-    until("PostgreSQL to find its disk full", Duration::from_secs(60), || said() > 0);
+    until("PostgreSQL to find its disk full", SOON, || said() > 0);
     let mut refused = 0;
-    until("an order to be refused", Duration::from_secs(60), || {
+    until("an order to be refused", SOON, || {
         refused += u32::from(place(&stack) == 503);
         refused >= 3
     });
     disk.free();
-    until("readiness", Duration::from_secs(90), || {
-        stack.components().iter().all(|component| component["state"] == "ready")
-    });
+    until("readiness", SOON, || stack.components().iter().all(|component| component["state"] == "ready"));
     let seconds = (Utc::now() - fault).num_seconds();
     eprintln!(
         "the disk was full {} times for PostgreSQL, {refused} orders were refused; over after {seconds} s",

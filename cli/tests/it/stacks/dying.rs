@@ -1,10 +1,8 @@
 //! Servers that die in the middle of a load.
 
-use std::time::Duration;
-
 use chrono::Utc;
 
-use super::{Stack, alone, until};
+use super::{SOON, Stack, alone, until};
 
 #[test]
 fn servers_that_are_killed_in_the_middle_of_a_load_lose_nothing() {
@@ -12,13 +10,13 @@ fn servers_that_are_killed_in_the_middle_of_a_load_lose_nothing() {
     let stack = Stack::new();
     stack.succeed(&["up", "--detach"]);
     for name in ["postgres", "kafka", "connect"] {
-        let (began, load) = (Utc::now(), stack.load(1_500));
+        let (began, load) = (Utc::now(), stack.load(3_000));
         stack.in_full_swing(began);
         let (fault, before) = (Utc::now(), stack.component(name));
         stack.succeed(&["kill", name]);
         let restarts = || stack.component(name)["restarts"].as_u64();
-        until("its next process", Duration::from_secs(30), || restarts() > before["restarts"].as_u64());
-        until("readiness", Duration::from_secs(90), || stack.component(name)["state"] == "ready");
+        until("its next process", SOON, || restarts() > before["restarts"].as_u64());
+        until("readiness", SOON, || stack.component(name)["state"] == "ready");
         eprintln!("{name} was killed, and was ready again {} s later", (Utc::now() - fault).num_seconds());
         stack.assert_survived(load, fault);
     }
