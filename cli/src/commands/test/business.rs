@@ -6,9 +6,14 @@ use super::run::Runner;
 
 /// What serves orders, with the crates it is made of.
 const BUSINESS: &[&str] = &["services/", "crates/saga/", "crates/orders/", "crates/messaging/"];
-/// Whose business faults are.
-const FAULTS_OWN: &[&str] =
-    &["services/chaos-svc/", "services/fault-proxy/", "services/gameday-svc/", "services/streams-analytics/"];
+/// Whose business faults are, and what has to know the topics of shared state, to send nothing there.
+const FAULTS_OWN: &[&str] = &[
+    "services/chaos-svc/",
+    "services/fault-proxy/",
+    "services/gameday-svc/",
+    "services/streams-analytics/",
+    "services/dlq-admin/src/target.rs",
+];
 /// The product's name, in the ways it is written, and a carrier of parcels.
 const NAMES: &[&str] = &["chaos symphony", "chaos-symphony", "chaossymphony", "chaos parcel"];
 
