@@ -60,36 +60,35 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let state = state.ok_or_else(|| anyhow!("no stack runs here, or it has not started yet: symphony up"))?;
     let endpoints = supervisor::endpoints(&state).ok_or_else(|| anyhow!("the servers do not run: symphony up"))?;
     let target = Target { endpoints, repository: Repository::find()?, names: Names::default() };
-    if args.all || !args.what.is_empty() {
-        let wanted = |part: Part| args.all || args.what.iter().any(|what| what.part() == part);
-        for part in Part::ALL.into_iter().filter(|part| wanted(*part)) {
-            // One that changes nothing is not asked for by --all, nor does it say that it did something.
-            if args.all && look(&target, part).await?.is_empty() {
-                continue;
-            }
-            mend(&target, part, &mut |line| eprintln!("{line}")).await?;
+    let mends = args.all || !args.what.is_empty();
+    let is_meant = |part: Part| !mends || args.all || args.what.iter().any(|what| what.part() == part);
+    let parts: Vec<Part> = Part::ALL.into_iter().filter(|part| is_meant(*part)).collect();
+    for part in parts.iter().filter(|_| mends) {
+        // What is well is not asked for by --all, nor does it say that something was done.
+        if args.all && look(&target, *part).await?.is_empty() {
+            continue;
         }
+        mend(&target, *part, &mut |line| eprintln!("{line}")).await?;
     }
 
     let mut findings = Vec::new();
-    for part in Part::ALL {
+    for part in parts {
         // What was just published again has not gone its way yet.
-        let on_its_way = part == Part::Orders && (args.all || !args.what.is_empty());
-        if !on_its_way {
+        if !(mends && part == Part::Orders) {
             findings.extend(look(&target, part).await?);
         }
     }
-    print(&findings, context.json)?;
+    print(&findings, mends, context.json)?;
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(findings: &[Finding], json: bool) -> anyhow::Result<()> {
+fn print(findings: &[Finding], mended: bool, json: bool) -> anyhow::Result<()> {
     if json {
         outln!("{}", serde_json::to_string_pretty(&serde_json::json!({ "findings": findings }))?);
         return Ok(());
     }
     if findings.is_empty() {
-        outln!("nothing is wrong between the outbox and its readers");
+        outln!("{}", if mended { "done" } else { "nothing is wrong between the outbox and its readers" });
         return Ok(());
     }
     let mut table = Table::new();
