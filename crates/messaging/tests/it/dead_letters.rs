@@ -105,16 +105,8 @@ async fn a_letter_that_is_too_large_for_the_headers_that_its_message_brought_is_
         // Bytes that do not compress, nearly as many as the broker takes: with its cause the letter is too large.
         let mut noise = vec![0; 1_048_300];
         testkit::rng().fill_bytes(&mut noise);
-        let poison = Record {
-            topic: COMMANDS.into(),
-            partition: 0,
-            offset: 0,
-            timestamp_ms: None,
-            key: Some(b"a".to_vec()),
-            payload: Some(b"no JSON".to_vec()),
-            headers: vec![(name.into(), Some(noise))],
-        };
-        messaging::admin::produce(&kafka.bootstrap_servers, &kafka.topic(COMMANDS), &[poison]).await.expect("sent");
+        let brought: [(&[u8], &[u8]); 1] = [(name.as_bytes(), &noise)];
+        raw::produce(&kafka.bootstrap_servers, &kafka.topic(COMMANDS), b"a", b"no JSON", &brought).await;
         harness.send(COMMANDS, &[("a", name)]).await;
         harness.handled(number + 1).await;
         let letter = letters(&harness, number + 1).await.pop().expect("a letter");

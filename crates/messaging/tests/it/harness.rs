@@ -11,6 +11,7 @@ use messaging::{
 };
 use testkit::{Env, wait_until};
 use tokio::sync::Mutex;
+use tokio_util::sync::DropGuard;
 use uuid::Uuid;
 
 pub const COMMANDS: &str = "test.commands";
@@ -81,13 +82,14 @@ pub struct Harness {
 
 pub struct Member {
     pub handle: ConsumerHandle,
-    shutdown: CancellationToken,
+    /// Also of a test that fails: whoever is left reading would keep its runtime from ending.
+    shutdown: DropGuard,
 }
 
 impl Member {
     /// Stops it and waits until it left its group.
     pub async fn stop(self) {
-        self.shutdown.cancel();
+        drop(self.shutdown);
         self.handle.stopped.await.expect("the loop ends without a panic");
     }
 }
@@ -118,7 +120,7 @@ impl Harness {
         let handle = options(consumer)
             .spawn(&self.env.kafka(), self.producer.clone(), shutdown.clone())
             .expect("the consumer starts");
-        Member { handle, shutdown }
+        Member { handle, shutdown: shutdown.drop_guard() }
     }
 
     /// Publishes one message for each `(key, value)`, in their order.
