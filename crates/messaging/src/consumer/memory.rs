@@ -30,7 +30,7 @@ const ONE_BY_ONE: usize = 1_000;
 pub(super) struct Memory {
     /// Of partitions that nothing was begun of since they were assigned: what their last owner left.
     /// With the offset that it was left for: another message has nothing to do with it.
-    fresh: HashMap<TopicPartition, (i64, Note)>,
+    fresh: HashMap<TopicPartition, (Option<i64>, Note)>,
     /// The broker did not say what was left: it is asked again before the first batch.
     unknown: bool,
     /// Messages that are still to be handled one by one.
@@ -66,10 +66,11 @@ impl<H: BatchHandler> Loop<H> {
         };
         for element in committed.elements() {
             let partition = (element.topic().to_owned(), element.partition());
-            if let Offset::Offset(offset) = element.offset() {
+            let committed = if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None };
+            if let Some(offset) = committed {
                 self.lag.begin_at(partition.clone(), offset);
-                self.memory.fresh.insert(partition, (offset, Note::read(element.metadata())));
             }
+            self.memory.fresh.insert(partition, (committed, Note::read(element.metadata())));
         }
         if !self.batches.raw && self.memory.fresh.values().any(|(_, note)| note.is_suspicious()) {
             tracing::error!(
@@ -99,7 +100,8 @@ impl<H: BatchHandler> Loop<H> {
         let (mut attempts, mut since, mut counted) = (0, None, false);
         for (partition, (first, note)) in &mut notes {
             let fresh = self.memory.fresh.remove(partition);
-            *note = fresh.filter(|(left_for, _)| left_for == first).map_or_else(Note::default, |(_, note)| note);
+            *note =
+                fresh.filter(|(left_for, _)| *left_for == Some(*first)).map_or_else(Note::default, |(_, note)| note);
             if note.attempts > attempts {
                 (attempts, since) = (note.attempts, note.since);
             }

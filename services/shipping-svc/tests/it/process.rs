@@ -153,7 +153,7 @@ async fn a_message_that_ends_every_process_that_handles_it_is_buried_and_its_nei
     env.send(schedule(deadly, "FR")).await;
     let mut deaths = 0;
     let buried = loop {
-        // Whatever it handles next ends it; six times it has nothing but this message.
+        // Whatever it handles next ends it, and it has nothing but this message.
         let _ = std::fs::remove_file(&fired);
         service.launch();
         let ended = tokio::select! {
@@ -162,9 +162,10 @@ async fn a_message_that_ends_every_process_that_handles_it_is_buried_and_its_nei
         };
         assert!(ended && fired.exists(), "it ended for another reason: {}", service.log());
         deaths += 1;
-        assert!(deaths <= 6, "it goes on for ever");
+        assert!(deaths <= 30, "it goes on for ever");
     };
-    assert_eq!(deaths, 6);
+    // A machine that needs seconds to come to the failpoint does not end the process suddenly: that does not count.
+    assert!(deaths >= 6, "{deaths}");
     assert_eq!(buried.header("dlq-reason"), Some("process-death"));
     assert_eq!(buried.header("dlq-attempts"), Some("6"));
     assert_eq!(buried.key, Some(deadly.to_string().into_bytes()));
