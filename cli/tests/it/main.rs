@@ -3,7 +3,6 @@
 
 mod audit;
 mod certify;
-mod clock;
 mod commands;
 mod contracts;
 mod counts;
