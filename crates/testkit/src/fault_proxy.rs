@@ -41,7 +41,8 @@ impl FaultProxy {
         environment.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let process = Process::prepare(dir, "fault-proxy", workspace::program("fault-proxy"), environment);
         process.start().await;
-        Self { process, client: reqwest::Client::new() }
+        // The program closes idle connections: one that is used just then fails the request.
+        Self { process, client: reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client") }
     }
 
     /// The program.
