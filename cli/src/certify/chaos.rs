@@ -140,15 +140,7 @@ fn announcement(id: Uuid, saga: Option<Uuid>, planned: &Planned) -> Vec<u8> {
 }
 
 fn record(id: Uuid, payload: Option<Vec<u8>>) -> Record {
-    Record {
-        topic: TOPIC.to_owned(),
-        partition: 0,
-        offset: 0,
-        timestamp_ms: None,
-        key: Some(id.to_string().into_bytes()),
-        payload,
-        headers: Vec::new(),
-    }
+    Record::unsent(TOPIC, Some(id.to_string().into_bytes()), payload)
 }
 
 async fn watch(api: Api, seen: Arc<Mutex<Seen>>) {

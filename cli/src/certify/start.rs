@@ -96,15 +96,9 @@ fn trigger(definition: &Definition, saga: Uuid, value: &Value) -> Record {
         ("ce_time", Utc::now().to_rfc3339()),
         ("content-type", "application/json".to_owned()),
     ];
-    Record {
-        topic: channel.topic.clone(),
-        partition: 0,
-        offset: 0,
-        timestamp_ms: None,
-        key: Some(saga.to_string().into_bytes()),
-        payload: Some(value.to_string().into_bytes()),
-        headers: headers.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))).to_vec(),
-    }
+    let headers = headers.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))).to_vec();
+    let (key, payload) = (saga.to_string().into_bytes(), value.to_string().into_bytes());
+    Record { headers, ..Record::unsent(&channel.topic, Some(key), Some(payload)) }
 }
 
 #[cfg(test)]

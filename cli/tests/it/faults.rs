@@ -25,15 +25,7 @@ async fn announce(env: &Env, target: Value, fault: Value, radius: Value, seconds
 }
 
 async fn publish(env: &Env, id: Uuid, payload: Option<Vec<u8>>) {
-    let record = Record {
-        topic: "chaos.faults".to_owned(),
-        partition: 0,
-        offset: 0,
-        timestamp_ms: None,
-        key: Some(id.to_string().into_bytes()),
-        payload,
-        headers: Vec::new(),
-    };
+    let record = Record::unsent("chaos.faults", Some(id.to_string().into_bytes()), payload);
     let kafka = env.kafka();
     let topic = kafka.topic("chaos.faults");
     admin::produce(&kafka.bootstrap_servers, &topic, &[record]).await.expect("the fault is announced");

@@ -138,15 +138,8 @@ pub(crate) async fn execute(env: &Env, database: &str, sql: &'static str) {
 
 /// A message that no client of the platform would send.
 pub(crate) fn record(topic: &str, key: Option<&[u8]>, payload: Option<&[u8]>, headers: &[(&str, &[u8])]) -> Record {
-    Record {
-        topic: topic.to_owned(),
-        partition: 0,
-        offset: 0,
-        timestamp_ms: None,
-        key: key.map(<[u8]>::to_vec),
-        payload: payload.map(<[u8]>::to_vec),
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), Some(value.to_vec()))).collect(),
-    }
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), Some(value.to_vec()))).collect();
+    Record { headers, ..Record::unsent(topic, key.map(<[u8]>::to_vec), payload.map(<[u8]>::to_vec)) }
 }
 
 /// Every order has ended and every invariant holds.

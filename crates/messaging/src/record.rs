@@ -72,6 +72,11 @@ impl Record {
         }
     }
 
+    /// One to be sent: the broker has given it no place yet. Without headers.
+    pub fn unsent(topic: impl Into<String>, key: Option<Vec<u8>>, payload: Option<Vec<u8>>) -> Self {
+        Record { topic: topic.into(), partition: 0, offset: 0, timestamp_ms: None, key, payload, headers: Vec::new() }
+    }
+
     /// The headers as they go on the wire.
     pub(crate) fn wire_headers(&self) -> OwnedHeaders {
         let headers = OwnedHeaders::new_with_capacity(self.headers.len());

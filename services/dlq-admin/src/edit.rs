@@ -94,7 +94,7 @@ pub(crate) async fn edit(
     let Original { edit_number, topic, key, payload, headers, .. } = row;
     let mut headers = decoded(&headers).map_err(Problem::internal)?;
     headers.retain(|(name, _)| !is_of_letter(name));
-    let original = Record { topic, partition: 0, offset: 0, timestamp_ms: None, key, payload, headers };
+    let original = Record { headers, ..Record::unsent(topic, key, payload) };
     let edited = match changed(&original, changes) {
         Ok(edited) => edited,
         Err(errors) => return Err(act.refused(pool, Problem::invalid(errors)).await),

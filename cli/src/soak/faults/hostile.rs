@@ -94,13 +94,5 @@ fn poisons(topic: &str) -> Vec<Record> {
 fn record(topic: &str, key: Option<&[u8]>, payload: Option<&[u8]>, headers: &[(&str, &[u8])]) -> Record {
     let mut headers: Vec<_> = headers.iter().map(|(name, value)| ((*name).to_owned(), Some(value.to_vec()))).collect();
     headers.push((MARK.to_owned(), Some(b"1".to_vec())));
-    Record {
-        topic: topic.to_owned(),
-        partition: 0,
-        offset: 0,
-        timestamp_ms: None,
-        key: key.map(<[u8]>::to_vec),
-        payload: payload.map(<[u8]>::to_vec),
-        headers,
-    }
+    Record { headers, ..Record::unsent(topic, key.map(<[u8]>::to_vec), payload.map(<[u8]>::to_vec)) }
 }

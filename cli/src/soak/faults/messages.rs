@@ -86,15 +86,7 @@ fn choose(message: Message, draw: u64) -> (&'static str, Option<&'static str>, V
 
 /// Sends until the broker has it: it may be dead just now.
 async fn publish(stand: &Stand, id: Uuid, payload: Option<Vec<u8>>) -> anyhow::Result<()> {
-    let record = Record {
-        topic: TOPIC.to_owned(),
-        partition: 0,
-        offset: 0,
-        timestamp_ms: None,
-        key: Some(id.to_string().into_bytes()),
-        payload,
-        headers: Vec::new(),
-    };
+    let record = Record::unsent(TOPIC, Some(id.to_string().into_bytes()), payload);
     let start = Instant::now();
     loop {
         match admin::produce(&stand.endpoints.kafka(), TOPIC, std::slice::from_ref(&record)).await {

@@ -12,15 +12,7 @@ async fn a_group_behind_the_end_of_a_topic_is_found_and_set_back_to_its_beginnin
     let kafka = env.kafka();
     let (broker, topic, group) = (&kafka.bootstrap_servers, kafka.topic("test.cut"), kafka.group("reader"));
     let topics = [topic.clone()];
-    let message = messaging::Record {
-        topic: topic.clone(),
-        partition: 0,
-        offset: 0,
-        timestamp_ms: None,
-        key: Some(b"k".to_vec()),
-        payload: Some(b"v".to_vec()),
-        headers: Vec::new(),
-    };
+    let message = messaging::Record::unsent(&topic, Some(b"k".to_vec()), Some(b"v".to_vec()));
     admin::produce(broker, &topic, &[message]).await.expect("a message");
     let ends: Vec<i64> = admin::offsets(broker, &topic).await.expect("ends").into_iter().map(|(_, end)| end).collect();
 
