@@ -107,11 +107,12 @@ async fn recover(servers: &Servers, context: &Context) -> anyhow::Result<Recover
     let (repository, endpoints) = (Repository::find()?, &servers.endpoints);
     // The backup may be older than the last migration, and the broker may be a new one.
     databases::ensure(endpoints, &repository, "").await?;
-    let made = topics::ensure(endpoints, &repository, "").await?;
-    if !made.is_empty() {
-        topics::note_lost(endpoints, &Names::default(), &made).await?;
-        eprintln!("Kafka has lost {} topics: they are made again", made.len());
+    let missing = topics::missing(endpoints, &repository, "").await?;
+    if !missing.is_empty() {
+        topics::note_lost(endpoints, &Names::default(), &missing).await?;
+        eprintln!("Kafka has lost {} topics: they are made again", missing.len());
     }
+    topics::create(endpoints, &missing).await?;
     backup::renew_capture(&context.data, endpoints).await?;
     let postgres = format!("127.0.0.1:{}", endpoints.ports.postgres);
     recovery::align(&Target { postgres, kafka: endpoints.kafka(), ..Target::default() }).await

@@ -6,7 +6,7 @@ mod look;
 mod mend;
 
 pub use look::look;
-pub use mend::mend;
+pub use mend::{make_topics, mend, refill_owed};
 
 use crate::layout::Repository;
 use crate::provision::Names;

@@ -100,6 +100,20 @@ impl Stack {
         });
     }
 
+    /// Leaves what a repair of the slot leaves that is killed after it has made the slot.
+    fn slot_repair_was_killed(&self) {
+        let url = format!("http://127.0.0.1:{}/connectors/orders-outbox/stop", port(&self.component("connect")));
+        let stop = async { reqwest::Client::new().put(&url).send().await?.error_for_status() };
+        Runtime::new().expect("a runtime").block_on(stop).expect("a stopped connector");
+        let idle = "SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE active)";
+        until("Debezium lets go of the slot", SOON, || self.holds("orders", idle));
+        self.sql("INSERT INTO owed_refills (part) VALUES ('slot')");
+    }
+
+    fn owes_nothing(&self) -> bool {
+        self.holds("orders", "SELECT NOT EXISTS (SELECT FROM owed_refills)")
+    }
+
     /// Changes one setting of the connector behind everybody's back.
     fn change_setting(&self, name: &str, value: &str) {
         let url = format!("http://127.0.0.1:{}/connectors/orders-outbox/config", port(&self.component("connect")));
@@ -244,5 +258,13 @@ fn a_slot_that_vanished_is_never_made_again_in_silence_and_a_start_or_a_repair_h
     assert!(repaired.contains("replication slot orders_outbox made"), "{repaired}");
     stack.completes(&lost);
     stack.ends("replication-slot-gone");
+    until("nothing is owed", SOON, || stack.owes_nothing());
+
+    stack.slot_repair_was_killed();
+    let repaired = stderr(&stack.succeed(&["repair", "slot"]));
+    assert!(repaired.contains("orders published again"), "{repaired}");
+    until("nothing is owed", SOON, || stack.owes_nothing());
+    let order = stack.order();
+    stack.completes(&order);
     stack.assert_clean();
 }

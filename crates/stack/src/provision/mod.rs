@@ -5,6 +5,7 @@
 
 pub mod connector;
 pub mod databases;
+pub mod owed;
 pub mod publication;
 pub mod refill;
 pub mod slot;

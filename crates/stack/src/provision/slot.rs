@@ -93,10 +93,9 @@ pub async fn ensure(endpoints: &Endpoints, names: &Names) -> Result<bool, Error>
         }
         if slot.lost {
             return Err(Error::Other(format!(
-                "replication slot {} is lost: PostgreSQL dropped log that was not read. Drop it (in database {database}: \
-                 SELECT pg_drop_replication_slot('{}')) and start again; order-api then publishes the open orders once \
-                 more",
-                names.slot, names.slot
+                "replication slot {} is lost: PostgreSQL dropped log that was not read. `symphony repair slot` replaces \
+                 it while the stack runs",
+                names.slot
             )));
         }
         return Ok(false);

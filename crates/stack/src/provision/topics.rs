@@ -8,8 +8,8 @@ use messaging::admin::{AdminError, TopicSpec, create_topics, delete_topics, list
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
-use super::Names;
 use super::databases::superuser;
+use super::{Names, owed};
 use crate::Error;
 use crate::layout::Repository;
 use crate::servers::Endpoints;
@@ -59,14 +59,13 @@ pub struct Lacking {
     pub repartitioned: Vec<(TopicSpec, usize)>,
 }
 
-/// Makes the topics that are missing, and returns them; those that exist stay as they are.
-pub async fn ensure(endpoints: &Endpoints, repository: &Repository, prefix: &str) -> Result<Vec<TopicSpec>, Error> {
-    let missing = lacking(endpoints, &declared(&repository.topics(), prefix)?).await?.missing;
-    create(endpoints, &missing).await?;
-    Ok(missing)
+/// The declared topics that are not there.
+pub async fn missing(endpoints: &Endpoints, repository: &Repository, prefix: &str) -> Result<Vec<TopicSpec>, Error> {
+    Ok(lacking(endpoints, &declared(&repository.topics(), prefix)?).await?.missing)
 }
 
-async fn create(endpoints: &Endpoints, topics: &[TopicSpec]) -> Result<(), Error> {
+/// Makes `topics`; those that exist stay as they are.
+pub async fn create(endpoints: &Endpoints, topics: &[TopicSpec]) -> Result<(), Error> {
     // A request for none is refused.
     if topics.is_empty() {
         return Ok(());
@@ -114,8 +113,9 @@ pub async fn lacking(endpoints: &Endpoints, topics: &[TopicSpec]) -> Result<Lack
 }
 
 /// Makes topics again that were lost with all that was on them. Their readers begin at the start, since the broker has
-/// forgotten how far they were. What was lost has to be published again, see [`super::refill`].
+/// forgotten how far they were. What was lost has to be published again, see [`super::refill`]: it is owed until then.
 pub async fn make_again(endpoints: &Endpoints, names: &Names, topics: &[TopicSpec]) -> Result<(), Error> {
+    owed::owe(endpoints, names, owed::TOPICS).await?;
     note_lost(endpoints, names, topics).await?;
     create(endpoints, topics).await
 }

@@ -3,21 +3,25 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use messaging::admin::rewind_group;
+use messaging::admin::{TopicSpec, rewind_group};
 
 use super::look::{expected, stranded};
 use super::{Part, Target};
 use crate::Error;
 use crate::provision::connector::Status;
-use crate::provision::{OutboxConnector, publication, refill, slot, topics};
+use crate::provision::owed::Owed;
+use crate::provision::{OutboxConnector, owed, publication, refill, slot, topics};
 
 /// A task takes seconds to start and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Clients look for their topics every 10 s. Who has not missed one yet would go on in a new one where it stopped in the
+/// old one.
+const NOTICED: Duration = Duration::from_secs(15);
 
 /// Mends `part` if something is wrong with it; `say` gets a line for each thing that was done.
 ///
 /// # Errors
-/// When a server refuses. What was done so far stays, and may be done again.
+/// When a server refuses. What was done so far stays, and the same again goes on from there.
 pub async fn mend(target: &Target, part: Part, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Error> {
     match part {
         Part::Topics => topics(target, say).await,
@@ -30,12 +34,33 @@ pub async fn mend(target: &Target, part: Part, say: &mut (dyn FnMut(&str) + Send
 }
 
 async fn topics(target: &Target, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Error> {
-    let missing = topics::lacking(&target.endpoints, &expected(target)?).await?.missing;
-    if missing.is_empty() {
-        return Ok(());
+    let missed = topics::lacking(&target.endpoints, &expected(target)?).await?.missing;
+    if !missed.is_empty() {
+        say(&format!(
+            "{} topics are missing; those that still are in {} s are made, when every client has noticed",
+            missed.len(),
+            NOTICED.as_secs()
+        ));
+        tokio::time::sleep(NOTICED).await;
+        let missing = topics::lacking(&target.endpoints, &missed).await?.missing;
+        if !missing.is_empty() {
+            return make_topics(target, &missing, say).await;
+        }
     }
-    topics::make_again(&target.endpoints, &target.names, &missing).await?;
-    for topic in &missing {
+    publish_owed(target, owed::TOPICS, say).await
+}
+
+/// Makes the topics of `missing`, which every client has missed by now, and publishes again what was lost with them.
+///
+/// # Errors
+/// As [`mend`].
+pub async fn make_topics(
+    target: &Target,
+    missing: &[TopicSpec],
+    say: &mut (dyn FnMut(&str) + Send),
+) -> Result<(), Error> {
+    topics::make_again(&target.endpoints, &target.names, missing).await?;
+    for topic in missing {
         say(&format!("topic {} made, with {} partitions", topic.name, topic.partitions));
     }
     publish_again(target, say).await?;
@@ -52,8 +77,9 @@ async fn topics(target: &Target, say: &mut (dyn FnMut(&str) + Send)) -> Result<(
 
 async fn publication(target: &Target, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Error> {
     if publication::is_whole(&target.endpoints, &target.names).await? {
-        return Ok(());
+        return publish_owed(target, owed::PUBLICATION, say).await;
     }
+    owed::owe(&target.endpoints, &target.names, owed::PUBLICATION).await?;
     publication::make(&target.endpoints, &target.names).await?;
     say("publication orders_outbox made");
     publish_again(target, say).await
@@ -63,23 +89,33 @@ async fn publication(target: &Target, say: &mut (dyn FnMut(&str) + Send)) -> Res
 async fn slot(target: &Target, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Error> {
     let (endpoints, names) = (&target.endpoints, &target.names);
     let found = slot::find(endpoints, names).await?;
-    if found.as_ref().is_some_and(|slot| !slot.lost) {
-        return Ok(());
-    }
     let connector = OutboxConnector::load(&target.repository, endpoints, names)?;
+    if found.as_ref().is_some_and(|slot| !slot.lost) {
+        // One that was ended after it had made the slot left the connector stopped, and published nothing again.
+        if !owed::find(endpoints, names).await?.contains_key(owed::SLOT) {
+            return Ok(());
+        }
+        return start(target, &connector, say).await;
+    }
     // Without offsets and slot a running connector would make a slot of its own, and say nothing.
     connector.stop().await?;
     slot::until_idle(endpoints, names, PATIENCE).await?;
     connector.forget_offsets().await?;
     say("connector stopped, its offsets are forgotten");
+    owed::owe(endpoints, names, owed::SLOT).await?;
     if found.is_some() {
         slot::drop(endpoints, names).await?;
         say(&format!("replication slot {} dropped", names.slot));
     }
     slot::ensure(endpoints, names).await?;
     say(&format!("replication slot {} made", names.slot));
+    start(target, &connector, say).await
+}
+
+/// Starts the connector at a new slot.
+async fn start(target: &Target, connector: &OutboxConnector, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Error> {
     connector.apply(false).await?;
-    run(target, &connector, say).await?;
+    run(target, connector, say).await?;
     // What was committed before the new slot is not in it, and by now to be seen.
     publish_again(target, say).await
 }
@@ -120,10 +156,49 @@ async fn groups(target: &Target, say: &mut (dyn FnMut(&str) + Send)) -> Result<(
     Ok(())
 }
 
+/// Publishes again what is owed, as far as that is possible now.
+///
+/// # Errors
+/// When a database refuses. Then it is still owed.
+pub async fn refill_owed(target: &Target, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Error> {
+    let payable = payable(target).await?;
+    if payable.is_empty() {
+        return Ok(());
+    }
+    let parts: Vec<&str> = payable.keys().map(String::as_str).collect();
+    say(&format!("what was lost with {} is published again", parts.join(" and ")));
+    publish_again(target, say).await
+}
+
+/// What one that was ended after it had made `part` did not come to.
+async fn publish_owed(target: &Target, part: &str, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Error> {
+    let owed = owed::find(&target.endpoints, &target.names).await?;
+    if owed.contains_key(part) { publish_again(target, say).await } else { Ok(()) }
+}
+
+/// What is owed and done with when orders are published again now.
+async fn payable(target: &Target) -> Result<Owed, Error> {
+    // Before all else: what is lost or made anew from now on is owed once more.
+    let mut owed = owed::find(&target.endpoints, &target.names).await?;
+    let slot = slot::find(&target.endpoints, &target.names).await?.filter(|slot| !slot.lost);
+    match slot {
+        Some(slot) if publication::is_whole(&target.endpoints, &target.names).await? => {
+            if !slot.active {
+                // Who has made a slot has to start the connector too.
+                owed.remove(owed::SLOT);
+            }
+            Ok(owed)
+        }
+        // What is inserted meanwhile is never published.
+        _ => Ok(Owed::new()),
+    }
+}
+
 async fn publish_again(target: &Target, say: &mut (dyn FnMut(&str) + Send)) -> Result<(), Error> {
+    let payable = payable(target).await?;
     let lost = refill::unfinished(&target.endpoints, &target.names, Duration::ZERO).await?;
     let published = refill::publish_again(&target.endpoints, &target.names, &lost).await?;
     let (open, unheard) = (lost.open.len(), lost.unheard.len());
     say(&format!("{published} orders published again: {open} open, {unheard} whose end somebody had not heard"));
-    Ok(())
+    owed::settle(&target.endpoints, &target.names, &payable).await
 }

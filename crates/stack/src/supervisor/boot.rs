@@ -1,11 +1,12 @@
 //! The start of a stack, each part as soon as what it needs is ready:
 //!
 //! ```text
-//! postgres ── databases ── slot ──┬── services, all at once
-//! kafka ───── topics ─────────────┤
-//!                                 └── connect ── outbox connector
+//! postgres ── databases ── slot ──┐          ┌── services, all at once
+//! kafka ──────────────────────────┴─ topics ─┴── connect ── outbox connector
 //! ```
-//! The slot comes before the services, since an order accepted without it would not be published.
+//! The slot comes before the services, since an order accepted without it would not be published. One that is lost is the
+//! exception: it is never replaced in silence, and `symphony repair slot` needs a stack that runs. The databases come before
+//! the topics, since what was lost with topics is written down before they are made again.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -17,14 +18,14 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::Inner;
-use super::change_capture::{SLOT_REPLACED, alarms::Alarms, lag_limit};
+use super::change_capture::{SLOT_LOST, SLOT_REPLACED, alarms::Alarms, lag_limit, lost_slot};
 use super::service::{SERVICES, Service, Surroundings};
 use super::state::Kind;
 use crate::backup::Interrupted;
 use crate::layout::create_dir;
 use crate::ports::Ports;
 use crate::provision::{Names, OutboxConnector, databases, slot, topics};
-use crate::repair::{self, Part, Target};
+use crate::repair::{self, Target};
 use crate::servers::{Endpoints, Servers};
 use crate::{DataDir, Error, fetch};
 
@@ -66,7 +67,7 @@ pub(super) async fn boot(inner: &Arc<Inner>) -> Result<(), Error> {
         }
     }
 
-    // Both branches below have to be there before anything that needs both starts.
+    // Both branches below have to be there before anything that needs both starts: first the topics, then the services.
     let both = Barrier::new(2);
     let (endpoints, repository) = (&around.endpoints, &around.repository);
     let database = async {
@@ -74,35 +75,38 @@ pub(super) async fn boot(inner: &Arc<Inner>) -> Result<(), Error> {
         step(inner, "databases migrated", databases::ensure(endpoints, repository, "")).await?;
         ensure_slot(endpoints, &inner.data, &Alarms::new(report, &inner.board)).await?;
         both.wait().await;
+        both.wait().await;
         services(inner).await
     };
     let streaming = async {
         ready(inner, "kafka").await?;
-        let made = step(inner, "topics declared", topics::ensure(endpoints, repository, "")).await?;
+        let missing = topics::missing(endpoints, repository, "").await?;
         both.wait().await;
-        let lost = note_lost(around, &made).await?;
+        step(inner, "topics declared", make_topics(around, &missing)).await?;
+        both.wait().await;
         ready(inner, "connect").await?;
-        step(inner, "outbox connector runs", connector(inner, around)).await?;
-        Ok(lost)
+        // A lost slot cannot be read: its alarm says what to do.
+        if slot::find(endpoints, &Names::default()).await?.is_some_and(|slot| slot.lost) {
+            return Ok(());
+        }
+        step(inner, "outbox connector runs", connector(inner, around)).await
     };
-    let ((), lost) = tokio::try_join!(database, streaming)?;
-    if lost {
-        let target = Target { endpoints: endpoints.clone(), repository: repository.clone(), names: Names::default() };
-        repair::mend(&target, Part::Orders, &mut |line| report.say(line)).await?;
-    }
-    Ok(())
+    let ((), ()) = tokio::try_join!(database, streaming)?;
+    let target = Target { endpoints: endpoints.clone(), repository: repository.clone(), names: Names::default() };
+    // What this start, or anybody who was ended before, has made anew.
+    repair::refill_owed(&target, &mut |line| report.say(line)).await
 }
 
-/// Whether topics that had to be made were there in an earlier run. Then that is written down and said.
-async fn note_lost(around: &Surroundings, made: &[TopicSpec]) -> Result<bool, Error> {
+/// Makes topics. Those that were there in an earlier run are lost, which is written down and said.
+async fn make_topics(around: &Surroundings, missing: &[TopicSpec]) -> Result<(), Error> {
     let names = Names::default();
-    if made.is_empty() || slot::read_before(&around.endpoints, &names).await?.is_none() {
-        return Ok(false);
+    if missing.is_empty() || slot::read_before(&around.endpoints, &names).await?.is_none() {
+        return topics::create(&around.endpoints, missing).await;
     }
-    topics::note_lost(&around.endpoints, &names, made).await?;
-    let list: Vec<&str> = made.iter().map(|topic| topic.name.as_str()).collect();
+    topics::make_again(&around.endpoints, &names, missing).await?;
+    let list: Vec<&str> = missing.iter().map(|topic| topic.name.as_str()).collect();
     around.report.say(&format!("topics of the earlier runs were gone and are made again: {}", list.join(", ")));
-    Ok(true)
+    Ok(())
 }
 
 fn say_replaced_ports(inner: &Inner, ports: Ports) {
@@ -147,11 +151,18 @@ async fn step<T>(inner: &Inner, name: impl Display, work: impl Future<Output = R
 
 async fn ensure_slot(endpoints: &Endpoints, data: &DataDir, alarms: &Alarms) -> Result<(), Error> {
     let names = Names::default();
-    if slot::find(endpoints, &names).await?.is_none() {
-        create_dir(&data.connect())?;
-        let marker = data.forget_offsets();
-        std::fs::write(&marker, "").map_err(Error::io(format!("writing {}", marker.display())))?;
-        alarms.set(SLOT_REPLACED, slot::read_before(endpoints, &names).await?.map(replaced));
+    match slot::find(endpoints, &names).await? {
+        Some(slot) if slot.lost => {
+            alarms.set(SLOT_LOST, Some(lost_slot(&names)));
+            return Ok(());
+        }
+        Some(_) => {}
+        None => {
+            create_dir(&data.connect())?;
+            let marker = data.forget_offsets();
+            std::fs::write(&marker, "").map_err(Error::io(format!("writing {}", marker.display())))?;
+            alarms.set(SLOT_REPLACED, slot::read_before(endpoints, &names).await?.map(replaced));
+        }
     }
     slot::ensure(endpoints, &names).await.map(drop)
 }

@@ -15,15 +15,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use messaging::admin::TopicSpec;
+use tokio::task::JoinHandle;
 
 use self::alarms::Alarms;
 use super::service::Surroundings;
 use super::state::Board;
 use crate::Error;
 use crate::provision::connector::Status;
+use crate::provision::owed::{self, Owed};
 use crate::provision::slot::{self, Slot};
 use crate::provision::{Names, OutboxConnector, publication, topics};
-use crate::repair::{self, Part, Target};
+use crate::repair::{self, Target};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Topics and the connector's settings are looked at once in so many looks: asking for topics takes a client of its own.
@@ -39,7 +41,7 @@ const LAG_VARIABLE: &str = "SYMPHONY_SLOT_LAG_MB";
 const LAG_MB: u64 = 1024;
 
 const SLOT_GONE: &str = "replication-slot-gone";
-const SLOT_LOST: &str = "replication-slot-lost";
+pub(super) const SLOT_LOST: &str = "replication-slot-lost";
 const SLOT_LAG: &str = "replication-slot-lag";
 /// Raised by the start.
 pub(super) const SLOT_REPLACED: &str = "replication-slot-replaced";
@@ -60,6 +62,10 @@ struct Watch<'a> {
     topics: Vec<TopicSpec>,
     /// Those that were missing at the last look.
     missing: Vec<TopicSpec>,
+    /// Refills that were owed at the last look.
+    owed: Owed,
+    /// Makes topics, or publishes again.
+    mending: Option<JoinHandle<()>>,
     http: reqwest::Client,
     /// Bytes of log that the slot may hold back.
     lag_limit: u64,
@@ -82,6 +88,8 @@ pub(super) async fn watch(around: &Surroundings, board: &Arc<Board>) -> Result<(
         names,
         topics: expected,
         missing: Vec::new(),
+        owed: Owed::new(),
+        mending: None,
         http: reqwest::Client::new(),
         lag_limit: lag_limit()?,
         looks: 0,
@@ -98,6 +106,17 @@ pub(super) async fn watch(around: &Surroundings, board: &Arc<Board>) -> Result<(
 /// How many bytes of log the slot may hold back, as the environment says or by default.
 pub(super) fn lag_limit() -> Result<u64, Error> {
     parse_lag_limit(std::env::var(LAG_VARIABLE).ok().as_deref())
+}
+
+/// What a lost slot means and how it is replaced.
+pub(super) fn lost_slot(names: &Names) -> String {
+    format!(
+        "PostgreSQL dropped log that was not read, nothing of the outbox is published. `symphony repair slot` replaces it \
+         and publishes open orders again (by hand: SELECT pg_drop_replication_slot('{}') in database {}, then `symphony \
+         down` and `symphony up`)",
+        names.slot,
+        names.orders_database()
+    )
 }
 
 fn parse_lag_limit(megabytes: Option<&str>) -> Result<u64, Error> {
@@ -137,34 +156,52 @@ impl Watch<'_> {
         let names: Vec<&str> = self.missing.iter().map(|topic| topic.name.as_str()).collect();
         let reason = (!names.is_empty()).then(|| {
             format!(
-                "{} not on the broker: what was on them is lost, and what belongs there waits. They are made again within \
-                 {} s, and open orders published again; `symphony repair topics` does so now",
+                "{} not on the broker: what was on them is lost, and what belongs there waits. They are made again in \
+                 {} s, when every client has noticed, and open orders published again; `symphony repair topics` does the \
+                 same",
                 names.join(", "),
                 INTERVAL.as_secs() * u64::from(LOOKS_FOR_TOPICS)
             )
         });
         self.alarms.set(TOPICS_MISSING, reason);
-        if self.missing.iter().any(|topic| was_missing.contains(topic)) {
-            self.mend_topics();
+        let lost: Vec<TopicSpec> = self.missing.iter().filter(|topic| was_missing.contains(topic)).cloned().collect();
+        let is_owed = self.look_at_owed().await;
+        if (is_owed || !lost.is_empty()) && self.mending.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.mend(lost);
         }
     }
 
-    /// Beside the looks: it may take long to find all orders that need it.
-    fn mend_topics(&mut self) {
-        // Looked at anew before it is mended again.
-        self.missing.clear();
+    /// Whether the same refill was owed at the last look: whoever owed it was ended, or has failed.
+    async fn look_at_owed(&mut self) -> bool {
+        // With the database away nobody can publish anything.
+        let owed = owed::find(&self.around.endpoints, &self.names).await.unwrap_or_default();
+        let was_owed = std::mem::replace(&mut self.owed, owed);
+        !self.owed.is_empty() && self.owed == was_owed
+    }
+
+    /// Makes `lost` again, and publishes what is owed. Beside the looks: it may take long to find all orders that need it.
+    fn mend(&mut self, lost: Vec<TopicSpec>) {
+        if !lost.is_empty() {
+            // Looked at anew before it is mended again.
+            self.missing.clear();
+        }
         let target = Target {
             endpoints: self.around.endpoints.clone(),
             repository: self.around.repository.clone(),
             names: self.names.clone(),
         };
         let report = self.around.report.clone();
-        tokio::spawn(async move {
-            let mended = repair::mend(&target, Part::Topics, &mut |line| report.say(line)).await;
+        self.mending = Some(tokio::spawn(async move {
+            let mut say = |line: &str| report.say(line);
+            let mended = if lost.is_empty() {
+                repair::refill_owed(&target, &mut say).await
+            } else {
+                repair::make_topics(&target, &lost, &mut say).await
+            };
             if let Err(error) = mended {
-                report.say(&format!("topics were not made again: {}", error.chain()));
+                report.say(&format!("mending what was lost failed, it is tried again: {}", error.chain()));
             }
-        });
+        }));
     }
 
     /// A connector that runs is no proof: order-api measures what comes out at the other end.
@@ -193,15 +230,7 @@ impl Watch<'_> {
                 .to_owned()
         });
         self.alarms.set(SLOT_GONE, gone);
-        let lost = slot.as_ref().is_some_and(|slot| slot.lost).then(|| {
-            format!(
-                "PostgreSQL dropped log that was not read, nothing of the outbox is published. `symphony repair slot` \
-                 replaces it and publishes open orders again (by hand: SELECT pg_drop_replication_slot('{}') in database \
-                 {}, then `symphony down` and `symphony up`)",
-                self.names.slot,
-                self.names.orders_database()
-            )
-        });
+        let lost = slot.as_ref().is_some_and(|slot| slot.lost).then(|| lost_slot(&self.names));
         self.alarms.set(SLOT_LOST, lost);
         self.alarms.set(SLOT_LAG, slot.as_ref().and_then(|slot| self.lag(slot)));
 
