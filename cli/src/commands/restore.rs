@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use stack::backup::{self, Interrupted, Manifest};
+use stack::backup::{self, Interrupted, Source};
 use stack::ports::Ports;
 use stack::provision::{Names, databases, topics};
 use stack::servers::Servers;
@@ -62,7 +62,7 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
 
 /// `None` if the user does not want to.
 async fn restore(folder: &Path, yes: bool, context: &Context) -> anyhow::Result<Option<Recovered>> {
-    let manifest = Manifest::read(folder)?;
+    let source = Source::read(&context.data, folder)?;
     let Some(lock) = Lock::take(&context.data)? else {
         bail!("a stack runs in {}: symphony down first", context.data.root().display());
     };
@@ -71,11 +71,11 @@ async fn restore(folder: &Path, yes: bool, context: &Context) -> anyhow::Result<
     supervisor::end_leftovers(data, &report).await?;
     let files = fetch::ensure(|cache| eprintln!("fetching the servers into {}", cache.display())).await?;
     let servers = Servers::new(data, &files, Ports::FREE)?;
-    let point = manifest.taken_at.format("%Y-%m-%d %H:%M:%S%.3f UTC");
+    let point = source.taken_at.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string();
     if servers.postgres.cluster().exists() && !yes && !wants(&format!("go back to {point}?"))? {
         return Ok(None);
     }
-    let placed = backup::place(&lock, &servers.postgres, folder, &manifest).await?;
+    let placed = backup::place(&lock, &servers.postgres, source).await?;
     if placed.was_done {
         eprintln!("an earlier restore was interrupted, this one goes on where it ended");
     }

@@ -15,11 +15,13 @@ pub fn wipe(data: &DataDir, lock: Lock) -> Result<(), Error> {
         data.postgres(),
         data.postgres().with_added_extension("unfinished"),
         data.postgres_location(),
+        // With the cluster that it speaks of.
+        data.restore_file(),
+        data.restore_file().with_added_extension("new"),
         data.kafka(),
         data.connect(),
         data.run(),
         data.logs(),
-        data.restore_file(),
         data.state_file(),
         // Half written when its writer was killed.
         data.state_file().with_added_extension("new"),
@@ -72,6 +74,7 @@ mod tests {
         let lock = Lock::take(&data).unwrap().unwrap();
         std::fs::create_dir_all(data.kafka().join("data")).unwrap();
         std::fs::create_dir_all(data.root().join("postgres.replaced-20261121T120000Z/base")).unwrap();
+        std::fs::write(data.restore_file(), "{}").unwrap();
         std::fs::write(data.root().join("notes.txt"), "mine").unwrap();
         wipe(&data, lock).unwrap();
         let left: Vec<_> = std::fs::read_dir(data.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -103,7 +103,11 @@ fn every_accepted_order_survives_the_loss_of_all_that_the_databases_wrote_after_
 
     stack.restore_is_killed(folder);
     stack.refuses(&["up", "--detach"], "finish it with `symphony restore");
+    // In its place it is whole without its folder.
+    let elsewhere = stack.folder.path().join("elsewhere");
+    std::fs::rename(&backup, &elsewhere).expect("the backup is moved");
     let recovered = stack.restores(folder);
+    std::fs::rename(&elsewhere, &backup).expect("the backup is back");
     assert!(recovered["orders"].as_array().is_some_and(|orders| !orders.is_empty()), "{recovered}");
     assert!(recovered["publishedAgain"].as_u64() > Some(0), "those at least have not ended: {recovered}");
     assert!(recovered["discarded"].as_i64() > Some(0), "{recovered}");

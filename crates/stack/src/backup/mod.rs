@@ -19,5 +19,5 @@ mod unfinished;
 pub use capture::renew_capture;
 pub use manifest::{Entry, Manifest};
 pub(crate) use place::REPLACED;
-pub use place::{Interrupted, Placed, place};
+pub use place::{Interrupted, Placed, Source, place};
 pub use take::take;

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::copy::{blocking, copy, flush};
-use super::manifest::{Manifest, cluster};
+use super::manifest::{Manifest, cluster as files_of};
 use crate::layout::{create_dir, write_atomically};
 use crate::servers::Postgres;
 use crate::supervisor::Lock;
@@ -21,6 +21,34 @@ use crate::{DataDir, Error};
 
 /// What comes after the cluster's name, before the time, where a replaced one is kept.
 pub(crate) const REPLACED: &str = "replaced-";
+
+/// The backup that is put back.
+#[derive(Debug)]
+pub struct Source {
+    folder: PathBuf,
+    /// The point that it goes back to.
+    pub taken_at: DateTime<Utc>,
+    /// An error when the folder is gone or damaged since a restore of it has begun.
+    manifest: Result<Manifest, Error>,
+}
+
+impl Source {
+    /// Reads the backup in `folder`. One whose restore has begun in `data` is known without its folder too.
+    ///
+    /// # Errors
+    /// When there is no backup, and no restore of it has begun.
+    pub fn read(data: &DataDir, folder: &Path) -> Result<Self, Error> {
+        let manifest = Manifest::read(folder);
+        let folder = folder.canonicalize().or_else(|_| std::path::absolute(folder));
+        let folder = folder.map_err(Error::io("resolving the folder of the backup"))?;
+        let begun = Interrupted::read(data)?.filter(|begun| begun.backup == folder);
+        match (manifest, begun) {
+            (Ok(manifest), _) => Ok(Self { folder, taken_at: manifest.taken_at, manifest: Ok(manifest) }),
+            (Err(error), Some(begun)) => Ok(Self { folder, taken_at: begun.taken_at, manifest: Err(error) }),
+            (Err(error), None) => Err(error),
+        }
+    }
+}
 
 /// What was done.
 #[derive(Clone, Debug)]
@@ -82,21 +110,48 @@ impl Interrupted {
     }
 }
 
-/// Checks the backup in `backup` and puts it where the cluster of `postgres` is, which must not run. What was there is kept
-/// beside it. [`Interrupted::end`] must follow when everything else is restored too.
+/// Checks the backup and puts it where the cluster of `postgres` is, which must not run. What was there is kept beside it.
+/// [`Interrupted::end`] must follow when everything else is restored too.
 ///
 /// # Errors
-/// When a file of the backup is damaged or missing; the error names it, and nothing has been replaced.
-pub async fn place(lock: &Lock, postgres: &Postgres, backup: &Path, manifest: &Manifest) -> Result<Placed, Error> {
+/// When a file of the backup is damaged or missing; the error names it, and nothing has been replaced. A restore that was
+/// interrupted before the backup was in its place is taken back too: the stack can start with what was there.
+pub async fn place(lock: &Lock, postgres: &Postgres, source: Source) -> Result<Placed, Error> {
     let data = lock.data();
-    let backup = backup.canonicalize().map_err(Error::io(format!("resolving {}", backup.display())))?;
     let begun = Interrupted::read(data)?;
-    if begun.as_ref().is_some_and(|begun| begun.taken_at != manifest.taken_at) {
+    if begun.as_ref().is_some_and(|begun| begun.taken_at != source.taken_at) {
         Interrupted::refuse(data)?;
     }
-    if let Some(begun) = begun.as_ref().filter(|begun| begun.placed) {
+    let there = postgres.cluster().to_path_buf();
+    let was_placed = begun.as_ref().filter(|begun| begun.placed);
+    // Unless somebody has removed the cluster since.
+    if let Some(begun) = was_placed.filter(|_| there.join("PG_VERSION").is_file()) {
         return Ok(Placed { kept: begun.kept.clone(), was_done: true });
     }
+    let fresh = match checked_copy(postgres, &source.folder, source.manifest).await {
+        Ok(fresh) => fresh,
+        Err(error) => {
+            // Of one that was in its place Kafka may have been brought to its point by now: there is no way back.
+            if let Some(begun) = begun.filter(|begun| !begun.placed) {
+                take_back(&there, begun.kept.as_deref())?;
+                Interrupted::end(data)?;
+            }
+            return Err(error);
+        }
+    };
+    let placed = was_placed.is_some();
+    let kept = begun.map_or_else(|| aside(&there), |begun| begun.kept);
+    let mut state = Interrupted { backup: source.folder, taken_at: source.taken_at, kept, placed };
+    state.write(data)?;
+    swap(&there, &fresh, state.kept.as_deref())?;
+    state.placed = true;
+    state.write(data)?;
+    Ok(Placed { kept: state.kept, was_done: false })
+}
+
+/// A copy of the backup in `folder` beside the cluster, every file of it checked.
+async fn checked_copy(postgres: &Postgres, folder: &Path, manifest: Result<Manifest, Error>) -> Result<PathBuf, Error> {
+    let manifest = manifest?;
     let major = postgres.major().await?;
     if major != manifest.server_major() {
         let version = &manifest.server_version;
@@ -105,24 +160,16 @@ pub async fn place(lock: &Lock, postgres: &Postgres, backup: &Path, manifest: &M
         )));
     }
     let fresh = postgres.empty_cluster().await?;
-    let (source, target, listed) = (cluster(&backup), fresh.clone(), manifest.clone());
+    let (source, target) = (files_of(folder), fresh.clone());
     let user = postgres.user().cloned();
     blocking(move || {
-        fill(&source, &target, &listed, user.as_ref()).inspect_err(|_| {
+        fill(&source, &target, &manifest, user.as_ref()).inspect_err(|_| {
             // Of no use to anybody; the next try would remove it too.
             let _ = std::fs::remove_dir_all(&target);
         })
     })
     .await?;
-
-    let there = postgres.cluster().to_path_buf();
-    let kept = begun.map_or_else(|| aside(&there), |begun| begun.kept);
-    let mut state = Interrupted { backup, taken_at: manifest.taken_at, kept, placed: false };
-    state.write(data)?;
-    swap(&there, &fresh, state.kept.as_deref())?;
-    state.placed = true;
-    state.write(data)?;
-    Ok(Placed { kept: state.kept, was_done: false })
+    Ok(fresh)
 }
 
 /// Where a cluster is put that is replaced now; `None` if there is none.
@@ -160,19 +207,40 @@ fn fill(source: &Path, target: &Path, manifest: &Manifest, user: Option<&User>) 
 
 /// Puts `fresh` where the cluster is, and the cluster where it is kept, if that was not done by an earlier try.
 fn swap(cluster: &Path, fresh: &Path, kept: Option<&Path>) -> Result<(), Error> {
-    let rename = |from: &Path, to: &Path| {
-        std::fs::rename(from, to).map_err(Error::io(format!("moving {} to {}", from.display(), to.display())))
-    };
     match kept {
-        Some(kept) if !kept.exists() => rename(cluster, kept)?,
+        Some(kept) if !kept.exists() && cluster.exists() => rename(cluster, kept)?,
         // An earlier try came this far: what is there is its copy, and nothing has used it.
-        _ if cluster.exists() => {
-            std::fs::remove_dir_all(cluster).map_err(Error::io(format!("removing {}", cluster.display())))?;
-        }
-        _ => {}
+        _ => remove(cluster)?,
     }
     rename(fresh, cluster)?;
     sync(cluster.parent().unwrap_or(cluster))
+}
+
+/// Undoes what an earlier try has done of [`swap`].
+fn take_back(cluster: &Path, kept: Option<&Path>) -> Result<(), Error> {
+    match kept {
+        Some(kept) if kept.exists() => {
+            remove(cluster)?;
+            rename(kept, cluster)?;
+        }
+        // It came to nothing.
+        Some(_) => {}
+        None => remove(cluster)?,
+    }
+    sync(cluster.parent().unwrap_or(cluster))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), Error> {
+    std::fs::rename(from, to).map_err(Error::io(format!("moving {} to {}", from.display(), to.display())))
+}
+
+fn remove(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::io(format!("removing {}", folder.display()))(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn sync(folder: &Path) -> Result<(), Error> {
@@ -213,6 +281,44 @@ mod tests {
             swap(&cluster, &fresh, Some(&kept)).unwrap();
             assert_eq!((content(&cluster), content(&kept)), ("restored".into(), "first".into()), "{renames}");
         }
+    }
+
+    #[test]
+    fn a_restore_is_taken_back_wherever_a_try_was_killed() {
+        for renames in 0..=2 {
+            let root = tempfile::tempdir().unwrap();
+            let at = |name: &str| root.path().join(name);
+            let (cluster, kept) = (at("cluster"), at("kept"));
+            folder(&cluster, "first");
+            if renames > 0 {
+                std::fs::rename(&cluster, &kept).unwrap();
+            }
+            if renames > 1 {
+                folder(&cluster, "of the killed try");
+            }
+            take_back(&cluster, Some(&kept)).unwrap();
+            assert_eq!((content(&cluster), kept.exists()), ("first".into(), false), "{renames}");
+        }
+        let root = tempfile::tempdir().unwrap();
+        let cluster = root.path().join("cluster");
+        folder(&cluster, "of the killed try");
+        for _ in 0..2 {
+            take_back(&cluster, None).unwrap();
+            assert!(!cluster.exists(), "there was none");
+        }
+    }
+
+    #[test]
+    fn a_begun_restore_is_known_when_its_backup_is_gone_and_no_other_is() {
+        let root = tempfile::tempdir().unwrap();
+        let data = DataDir::at(root.path()).unwrap();
+        let backup = data.root().join("backup");
+        assert!(Source::read(&data, &backup).is_err());
+        let begun = Interrupted { backup: backup.clone(), taken_at: Utc::now(), kept: None, placed: true };
+        begun.write(&data).unwrap();
+        let source = Source::read(&data, &backup).unwrap();
+        assert_eq!((source.taken_at, source.manifest.is_err()), (begun.taken_at, true));
+        assert!(Source::read(&data, &data.root().join("another")).is_err());
     }
 
     #[test]
