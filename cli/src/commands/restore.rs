@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(required_unless_present = "align")]
     backup: Option<PathBuf>,
 
-    /// Replace what is there without asking; it is kept aside
+    /// Do not ask. What is there is replaced and kept aside; with --align, records of Kafka are deleted
     #[arg(long)]
     yes: bool,
 
@@ -45,6 +45,10 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     let recovered = match (&args.backup, &args.postgres, &args.kafka) {
         (Some(folder), ..) => restore(folder, args.yes, context).await?,
         (None, Some(postgres), Some(kafka)) => {
+            let question = format!("delete the records of all saga topics but order.created on {kafka}?");
+            if !args.yes && !wants(&question, "this deletes the records of all saga topics but order.created")? {
+                return Ok(ExitCode::FAILURE);
+            }
             let (postgres, kafka) = (postgres.clone(), kafka.clone());
             Some(recovery::align(&Target { postgres, kafka, ..Target::default() }).await?)
         }
@@ -72,7 +76,9 @@ async fn restore(folder: &Path, yes: bool, context: &Context) -> anyhow::Result<
     let files = fetch::ensure(|cache| eprintln!("fetching the servers into {}", cache.display())).await?;
     let servers = Servers::new(data, &files, Ports::FREE)?;
     let point = source.taken_at.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string();
-    if servers.postgres.cluster().exists() && !yes && !wants(&format!("go back to {point}?"))? {
+    let question = format!("go back to {point}? What is there is kept aside.");
+    let consequence = "this replaces the databases that are there (they are kept aside)";
+    if servers.postgres.cluster().exists() && !yes && !wants(&question, consequence)? {
         return Ok(None);
     }
     let placed = backup::place(&lock, &servers.postgres, source).await?;
@@ -119,11 +125,11 @@ async fn recover(servers: &Servers, context: &Context) -> anyhow::Result<Recover
 }
 
 /// Asks a person; nobody else can agree but by `--yes`.
-fn wants(question: &str) -> anyhow::Result<bool> {
+fn wants(question: &str, consequence: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("this replaces the databases that are there (they are kept aside): say --yes");
+        bail!("{consequence}: say --yes");
     }
-    eprint!("{question} What is there is kept aside. [y/N] ");
+    eprint!("{question} [y/N] ");
     std::io::stderr().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("reading the answer")?;

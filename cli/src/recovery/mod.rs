@@ -21,6 +21,7 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
+use stack::provision::Names;
 use stack::provision::refill::{self, Databases};
 use uuid::Uuid;
 
@@ -28,6 +29,11 @@ use uuid::Uuid;
 const CONNECTED: &str = "\
 SELECT DISTINCT usename::text FROM pg_stat_activity
  WHERE datname LIKE $1 || '%' AND usename NOT IN ('postgres', 'debezium') ORDER BY 1";
+
+/// Whether what is written to the outbox from now on will be published.
+const IS_READ: &str = "\
+SELECT EXISTS (SELECT FROM pg_replication_slots
+                WHERE slot_name = $1 AND database = current_database() AND wal_status IS DISTINCT FROM 'lost')";
 
 /// What to bring to one point.
 #[derive(Clone, Debug, Default)]
@@ -61,13 +67,18 @@ pub struct Recovered {
 /// Brings lost orders and Kafka to the databases' point.
 ///
 /// # Errors
-/// Also when a service runs. What was done by then is right, and is done by the next call too.
+/// Also when a service runs, or there is no slot that can be read. What was done by then is right, and is done by the next
+/// call too.
 pub async fn align(target: &Target) -> anyhow::Result<Recovered> {
     let mut orders = target.connect("orders").await?;
     let running: Vec<String> =
         sqlx::query_scalar(CONNECTED).bind(&target.database_prefix).fetch_all(&mut orders).await?;
     if !running.is_empty() {
         bail!("services are connected to the databases, stop them first: {}", running.join(", "));
+    }
+    let slot = Names::prefixed(&target.database_prefix).slot;
+    if !sqlx::query_scalar::<_, bool>(IS_READ).bind(&slot).fetch_one(&mut orders).await? {
+        bail!("replication slot {slot} is missing or lost, nothing would be published: make it anew first");
     }
     let lost = lost::recover(target, &mut orders).await?;
     let discarded = topics::discard(target).await?;

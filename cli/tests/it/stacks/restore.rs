@@ -100,6 +100,8 @@ fn every_accepted_order_survives_the_loss_of_all_that_the_databases_wrote_after_
     stack.refuses(&["restore", folder, "--yes"], "symphony down first");
     stack.succeed(&["down"]);
     stack.refuses(&["restore", folder], "say --yes");
+    let align = ["restore", "--align", "--postgres", "127.0.0.1:1", "--kafka", "127.0.0.1:1"];
+    stack.refuses(&align, "say --yes");
 
     stack.restore_is_killed(folder);
     stack.refuses(&["up", "--detach"], "finish it with `symphony restore");
