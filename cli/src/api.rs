@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{Client, Method, RequestBuilder};
 use serde::Deserialize;
 use serde_json::Value;
+
+/// A component that was started again so often, and is ready for less than [`YOUNG`], does not stay up.
+const RESTLESS: u32 = 3;
+const YOUNG: TimeDelta = TimeDelta::minutes(10);
 
 /// Reaches the services of the stack whose state file is given. The file is read again for every request: a
 /// stack that was restarted meanwhile may be on other ports.
@@ -31,6 +35,8 @@ struct Component {
     state: Option<String>,
     #[serde(default)]
     since: Option<DateTime<Utc>>,
+    #[serde(default)]
+    restarts: u32,
 }
 
 impl Api {
@@ -73,10 +79,24 @@ impl Api {
             if instances.iter().any(|instance| instance.state.is_none()) {
                 return Ok(None);
             }
-            let ready = instances.iter().filter(|instance| instance.state.as_deref() == Some("ready"));
-            since = since.max(Some(ready.filter_map(|instance| instance.since).min().unwrap_or_else(Utc::now)));
+            since = since.max(Some(first_ready(&instances).unwrap_or_else(Utc::now)));
         }
         Ok(since)
+    }
+
+    /// A sentence for each of `components` that dies again and again: whoever asks how long it has been ready learns
+    /// nothing about what it does.
+    pub fn restless(&self, components: &[&str]) -> anyhow::Result<Vec<String>> {
+        let state = self.state()?;
+        let told = components.iter().filter_map(|name| {
+            let instances: Vec<&Component> = state.components.iter().filter(|found| found.name == *name).collect();
+            let restarts: u32 = instances.iter().map(|instance| instance.restarts).sum();
+            let is_young = first_ready(&instances).is_none_or(|since| Utc::now() - since < YOUNG);
+            (restarts >= RESTLESS && is_young).then(|| {
+                format!("{name} was started again {restarts} times and does not stay up: what waits for it is not late")
+            })
+        });
+        Ok(told.collect())
     }
 
     /// A `host:port` for clients that speak no HTTP.
@@ -108,6 +128,12 @@ impl Api {
         }
         serde_json::from_str(&body).with_context(|| format!("{service} answered {body:?}"))
     }
+}
+
+/// Since when the first of `instances` that is ready has been so.
+fn first_ready(instances: &[&Component]) -> Option<DateTime<Utc>> {
+    let ready = instances.iter().filter(|instance| instance.state.as_deref() == Some("ready"));
+    ready.filter_map(|instance| instance.since).min()
 }
 
 /// The readable part of an RFC 9457 problem, or the text as it is.
@@ -164,6 +190,25 @@ mod tests {
         assert!(since(&format!("{a},{}", component("b", "stopped", 3))) >= Some(before));
         assert!(since(&a) >= Some(before), "there is none");
         assert_eq!(since(&format!(r#"{a},{{"name":"b"}}"#)), None, "nobody knows");
+    }
+
+    #[test]
+    fn a_component_that_dies_again_and_again_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_file = folder.path().join("state.json");
+        let api = Api::new(state_file.clone()).unwrap();
+        let restless = |restarts: u32, state: &str, since: DateTime<Utc>| {
+            let component =
+                format!(r#"{{"name":"a","state":"{state}","since":"{}","restarts":{restarts}}}"#, since.to_rfc3339());
+            std::fs::write(&state_file, format!(r#"{{"components":[{component},{{"name":"b"}}]}}"#)).unwrap();
+            api.restless(&["a", "b"]).unwrap()
+        };
+        let (now, before) = (Utc::now(), Utc::now() - YOUNG);
+        assert_eq!(restless(2, "ready", now), Vec::<String>::new());
+        assert_eq!(restless(3, "ready", before), Vec::<String>::new(), "it stays up by now");
+        for told in [restless(3, "ready", now), restless(37, "failed", before)] {
+            assert!(told.len() == 1 && told[0].starts_with("a was started again 3"), "{told:?}");
+        }
     }
 
     #[test]

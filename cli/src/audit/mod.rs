@@ -89,7 +89,7 @@ pub async fn audit(target: &Target) -> anyhow::Result<Report> {
     ];
     let mut resolved: Vec<Uuid> = world.sagas.resolved.iter().copied().collect();
     resolved.sort();
-    Ok(Report { began_at: world.sagas_before.began_at, findings, resolved })
+    Ok(Report { began_at: world.sagas_before.began_at, findings, resolved, warnings: Vec::new() })
 }
 
 impl World {

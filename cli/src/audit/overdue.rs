@@ -1,10 +1,11 @@
 //! Orders that have been PENDING for longer than they may.
 //!
 //! Time counts only while the system had its chance: from the order's last transition, not before the stack was up, not
-//! while a message of it waits to be read, and not if it goes on before our eyes.
+//! while a message of it waits to be read, and not if it goes on before our eyes. Behind which messages it waits is settled
+//! when it is found: under load there are always new ones, and they are no excuse.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use orders::topics::ORDER_CREATED;
@@ -12,8 +13,8 @@ use saga::Definition;
 use uuid::Uuid;
 
 use super::facts::messages::at;
-use super::facts::sagas::{self, Entry};
-use super::facts::topics::{Lane, Topics};
+use super::facts::sagas::{self, Entry, SagaRow};
+use super::facts::topics::{self, Lane, Topics, Unread};
 use super::report::Finding;
 use super::{Target, World, facts};
 
@@ -23,12 +24,16 @@ use super::{Target, World, facts};
 const GRACE: TimeDelta = TimeDelta::minutes(5);
 
 /// A group that commits nothing for so long, while something waits for it, does not read.
+/// What it had read by then has had its effect, too.
 const STANDSTILL: Duration = Duration::from_secs(10);
+
+/// With fewer sagas in flight no replica of the orchestrator leaves orders unread: `sagas.max_in_flight` by default.
+const GATE: usize = 2_000;
 
 /// Orders and timers past their time.
 #[derive(Default)]
 pub(super) struct Overdue {
-    /// Those that are, and did not go on while we looked.
+    /// Those that are, and did not go on themselves while we looked.
     pub(super) late: Vec<Late>,
     /// How many there were that went on.
     pub(super) going_on: usize,
@@ -43,8 +48,14 @@ pub(super) struct Late {
     /// The version of its saga, if it has one.
     version: Option<i32>,
     what: What,
-    /// Where something was unread that it waits for; none when it waits for nothing that anybody could still read.
-    lanes: Vec<Lane>,
+    /// What it waits for and is still unread; none when it waits for nothing that anybody could still read.
+    unread: Vec<Unread>,
+    /// Whether somebody goes on reading there.
+    is_read: bool,
+    /// When it was last seen that some of it had been read.
+    passed: Option<Instant>,
+    /// Whether what is unread came of what was unread at first.
+    is_aftermath: bool,
 }
 
 enum What {
@@ -61,8 +72,8 @@ pub(super) fn find(world: &World) -> Overdue {
     for order in world.orders.orders.values().filter(|order| order.status == "PENDING") {
         let Some(saga) = world.sagas.sagas.get(&order.id) else {
             if search.is_late(order.created_at, GRACE) && search.is_published(order.id) {
-                let lanes = search.unread(order.id);
-                search.found.late.push(Late { id: order.id, version: None, what: What::NoSaga, lanes });
+                let unread = search.unread(order.id);
+                search.found.late.push(Late::new(order.id, None, What::NoSaga, unread));
             }
             continue;
         };
@@ -75,17 +86,17 @@ pub(super) fn find(world: &World) -> Overdue {
         let Some([.., last]) = timelines.get(&saga.id) else { continue };
         let allowed = patience(definition, &saga.state).checked_add(&GRACE).unwrap_or(TimeDelta::MAX);
         if search.is_late(last.at, allowed) {
-            let mut lanes = search.unread(order.id);
-            lanes.extend(world.topics.unread_answers(saga.partition));
+            let mut unread = search.unread(order.id);
+            unread.extend(world.topics.unread_answers());
             let what = What::Saga { state: saga.state.clone(), since: set_out(timelines[&saga.id]), last: last.at };
-            search.found.late.push(Late { id: order.id, version: Some(saga.version), what, lanes });
+            search.found.late.push(Late::new(order.id, Some(saga), what, unread));
         }
     }
     for saga in world.sagas.in_flight() {
         if let Some(due) = saga.due_at.filter(|due| search.is_late(*due, GRACE)) {
-            let lanes = world.topics.unread_answers(saga.partition);
+            let unread = world.topics.unread_answers();
             let what = What::Timer { state: saga.state.clone(), due };
-            search.found.late.push(Late { id: saga.id, version: Some(saga.version), what, lanes });
+            search.found.late.push(Late::new(saga.id, Some(saga), what, unread));
         }
     }
     search.found
@@ -94,7 +105,7 @@ pub(super) fn find(world: &World) -> Overdue {
 struct Search<'w> {
     world: &'w World,
     /// Only looked up when something is late.
-    unread: Option<HashMap<Uuid, Vec<Lane>>>,
+    unread: Option<HashMap<Uuid, Vec<Unread>>>,
     published: Option<HashSet<Uuid>>,
     found: Overdue,
 }
@@ -112,7 +123,7 @@ impl Search<'_> {
         had_its_chance
     }
 
-    fn unread(&mut self, order: Uuid) -> Vec<Lane> {
+    fn unread(&mut self, order: Uuid) -> Vec<Unread> {
         self.unread.get_or_insert_with(|| self.world.topics.unread()).get(&order).cloned().unwrap_or_default()
     }
 
@@ -124,35 +135,43 @@ impl Search<'_> {
     }
 }
 
-/// Takes away from `late` what has gone on by now: its saga has moved, its timer has fired, or what it waits behind is
-/// being read.
+/// Takes away from `late` what has gone on by now: its saga has moved, or its timer has fired. Looks at what the others
+/// wait behind.
 pub(super) async fn forget_moved(late: &mut Vec<Late>, target: &Target, topics: &Topics) -> anyhow::Result<()> {
     if late.is_empty() {
         return Ok(());
     }
     let ids: Vec<Uuid> = late.iter().map(|late| late.id).collect();
     let now = sagas::progress(&mut facts::snapshot(target, "orchestrator").await?, &ids).await?;
-    let lanes: HashSet<Lane> = late.iter().flat_map(|late| &late.lanes).copied().collect();
-    let read = if lanes.is_empty() { HashSet::new() } else { topics.gone_on(target, &lanes).await? };
     late.retain(|late| {
         let now = now.get(&late.id);
         let has_fired = matches!(late.what, What::Timer { due, .. } if now.and_then(|(_, due)| *due) != Some(due));
         let has_moved = now.map(|(version, _)| *version) != late.version;
-        !(has_moved || has_fired || late.lanes.iter().any(|lane| read.contains(lane)))
+        !(has_moved || has_fired)
     });
+    if late.iter().all(|late| late.unread.is_empty()) {
+        return Ok(());
+    }
+    let next = topics::committed(target).await?;
+    for late in late.iter_mut() {
+        late.look(&next, |lane| topics.next_before(lane));
+    }
+    if late.iter().any(Late::has_aftermath) {
+        let answers = topics::answers_by_now(target).await?;
+        for late in late.iter_mut().filter(|late| late.has_aftermath()) {
+            late.await_aftermath(&answers);
+        }
+    }
     Ok(())
 }
 
 /// Records what is overdue, and counts what is under way.
 pub(super) fn check(world: &World, finding: &mut Finding) {
     let Overdue { late, going_on, since_down } = &world.overdue;
-    let ids: HashSet<Uuid> = late.iter().map(|late| late.id).collect();
     // The orchestrator leaves orders unread while too many sagas are in flight.
-    let is_busy = world.sagas.in_flight().any(|saga| !ids.contains(&saga.id));
-    let may_come = |late: &Late| is_busy && late.lanes.iter().any(|(_, topic, _)| *topic == ORDER_CREATED.name);
-    // Whatever waits to be read may still be read, unless somebody has looked for long enough.
-    let (lost, waiting): (Vec<_>, Vec<_>) =
-        late.iter().partition(|late| late.lanes.is_empty() || (world.watched >= STANDSTILL && !may_come(late)));
+    let is_closed = world.sagas.in_flight().count() >= GATE;
+    let (lost, others): (Vec<_>, Vec<_>) = late.iter().partition(|late| late.is_lost(world.watched, is_closed));
+    let (read, waiting): (Vec<_>, Vec<_>) = others.into_iter().partition(|late| late.is_read);
     for late in &lost {
         finding.violation(late.tell(world));
     }
@@ -161,7 +180,7 @@ pub(super) fn check(world: &World, finding: &mut Finding) {
     finding.count("PENDING", pending);
     finding.count("of them still under way", pending.saturating_sub(orders.len()));
     for (what, count) in [
-        ("late, but going on", *going_on),
+        ("late, but going on", *going_on + read.len()),
         ("late, behind what waits to be read", waiting.len()),
         ("late, but the stack was not up for so long", *since_down),
     ] {
@@ -172,6 +191,43 @@ pub(super) fn check(world: &World, finding: &mut Finding) {
 }
 
 impl Late {
+    fn new(id: Uuid, saga: Option<&SagaRow>, what: What, unread: Vec<Unread>) -> Self {
+        let version = saga.map(|saga| saga.version);
+        Self { id, version, what, unread, is_read: false, passed: None, is_aftermath: false }
+    }
+
+    /// Forgets what has been read by now; `next` are the offsets of the groups now, `before` gives those at the beginning.
+    fn look(&mut self, next: &HashMap<Lane, i64>, before: impl Fn(&Lane) -> i64) {
+        let (waited, next) = (self.unread.len(), |lane: &Lane| next.get(lane).copied().unwrap_or_default());
+        self.unread.retain(|unread| next(&unread.lane) < unread.end);
+        if self.unread.len() < waited {
+            self.passed = Some(Instant::now());
+        }
+        self.is_read = self.unread.iter().any(|unread| next(&unread.lane) > before(&unread.lane));
+    }
+
+    /// Whether all that it waited behind was read just now, so that its saga may still have to read what came of that.
+    fn has_aftermath(&self) -> bool {
+        self.unread.is_empty() && self.passed.is_some() && self.version.is_some() && !self.is_aftermath
+    }
+
+    /// It waits once more, behind `answers`.
+    fn await_aftermath(&mut self, answers: &[Unread]) {
+        self.unread.extend(answers);
+        self.is_aftermath = true;
+    }
+
+    /// Whether nothing will come of it any more. Whatever waits to be read may still be read, and what was read have its
+    /// effect, unless somebody has looked for long enough. `is_closed` says whether the orchestrator leaves orders unread.
+    fn is_lost(&self, watched: Duration, is_closed: bool) -> bool {
+        if self.unread.is_empty() && self.passed.is_none() {
+            return true;
+        }
+        let may_come = is_closed && self.unread.iter().any(|unread| unread.lane.1 == ORDER_CREATED.name);
+        let has_settled = self.passed.is_none_or(|passed| passed.elapsed() >= STANDSTILL);
+        watched >= STANDSTILL && has_settled && !self.is_read && !may_come
+    }
+
     fn tell(&self, world: &World) -> String {
         let id = self.id;
         let order = || {
@@ -187,9 +243,11 @@ impl Late {
             ),
             What::Timer { state, due } => format!("saga {id} is {state} and its timer is due since {due}"),
         };
-        match self.lanes.first() {
+        match self.unread.first() {
             None => told,
-            Some((group, topic, partition)) => format!("{told}; {group} does not read {topic}/{partition}"),
+            Some(Unread { lane: (group, topic, partition), .. }) => {
+                format!("{told}; {group} does not read {topic}/{partition}")
+            }
         }
     }
 }
@@ -235,5 +293,66 @@ mod tests {
         let back = 3 * (20 * 15 + 511 + 11 * 300);
         assert_eq!(patience(&definition, "RUNNING"), TimeDelta::seconds(forward));
         assert_eq!(patience(&definition, "COMPENSATING"), TimeDelta::seconds(forward + back));
+    }
+
+    const ANSWERS: Lane = ("orchestrator", "payment.successful", 3);
+    const COMMANDS: Lane = ("payment-svc", "payment.requested", 3);
+
+    /// A saga without a step for long, found when `lane` was at offset 10 and its message, or the last answer, at 19.
+    fn stuck(lane: Lane) -> Late {
+        let at = Utc::now();
+        let what = What::Saga { state: "RUNNING".to_owned(), since: at, last: at };
+        Late { version: Some(4), ..Late::new(Uuid::nil(), None, what, vec![Unread { lane, end: 20 }]) }
+    }
+
+    fn look(late: &mut Late, lane: Lane, next: i64) {
+        late.look(&HashMap::from([(lane, next)]), |_| 10);
+    }
+
+    /// As if what was read had been read longer ago than anything that comes of it takes.
+    fn later(late: &mut Late) {
+        late.passed = late.passed.and_then(|passed| passed.checked_sub(STANDSTILL));
+    }
+
+    #[test]
+    fn a_backlog_excuses_a_saga_only_until_what_was_unread_at_first_is_read() {
+        let mut late = stuck(ANSWERS);
+        look(&mut late, ANSWERS, 19);
+        assert!(!late.is_lost(STANDSTILL, false), "the orchestrator goes on reading");
+        // New answers come all the time.
+        look(&mut late, ANSWERS, 20);
+        assert!(late.has_aftermath());
+        late.await_aftermath(&[Unread { lane: ANSWERS, end: 30 }]);
+        assert!(!late.has_aftermath());
+        look(&mut late, ANSWERS, 29);
+        assert!(!late.is_lost(STANDSTILL, false));
+        look(&mut late, ANSWERS, 35);
+        assert!(!late.has_aftermath(), "there is no third time");
+        assert!(!late.is_lost(STANDSTILL, false), "what was read just now may still have its effect");
+        later(&mut late);
+        assert!(late.is_lost(STANDSTILL, false));
+        assert!(!late.is_lost(Duration::ZERO, false), "nobody has watched");
+    }
+
+    #[test]
+    fn an_answer_that_comes_of_a_backlog_of_commands_is_waited_for_too() {
+        let mut late = stuck(COMMANDS);
+        look(&mut late, COMMANDS, 20);
+        late.await_aftermath(&[Unread { lane: ANSWERS, end: 30 }]);
+        later(&mut late);
+        look(&mut late, ANSWERS, 12);
+        assert!(!late.is_lost(STANDSTILL, false), "the answer may be among what the orchestrator has not read");
+    }
+
+    #[test]
+    fn an_order_that_nobody_reads_may_still_come_only_behind_a_closed_gate() {
+        let mut late = Late::new(
+            Uuid::nil(),
+            None,
+            What::NoSaga,
+            vec![Unread { lane: ("orchestrator", ORDER_CREATED.name, 0), end: 20 }],
+        );
+        look(&mut late, ("orchestrator", ORDER_CREATED.name, 0), 10);
+        assert!(late.is_lost(STANDSTILL, false) && !late.is_lost(STANDSTILL, true));
     }
 }

@@ -17,6 +17,9 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Sagas whose end an operator declared. I3 says nothing about them.
     pub resolved: Vec<Uuid>,
+    /// What keeps the audit from telling more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Report {
@@ -101,6 +104,9 @@ impl std::fmt::Display for Report {
             for saga in self.resolved.iter().take(TOLD) {
                 writeln!(f, "    - {saga}")?;
             }
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
         }
         let violated: u64 = self.findings.iter().map(|finding| finding.violated).sum();
         match violated {

@@ -58,7 +58,7 @@ pub(super) async fn published(target: &Target, before: &OrdersBefore) -> anyhow:
     }
 }
 
-/// Watches what is late: takes away from `late` whatever goes on, until nothing is left that has not, or
+/// Watches what is late: takes away from `late` whatever has gone on itself, until nothing is left that has not, or
 /// [`Target::settle_within`] is over. Returns how many went on.
 pub(super) async fn moving(target: &Target, topics: &Topics, late: &mut Vec<Late>) -> anyhow::Result<usize> {
     let start = Instant::now();

@@ -50,7 +50,10 @@ pub async fn run(args: &Args, api: &Api, json: bool) -> anyhow::Result<ExitCode>
         settle_within: Duration::from_secs(args.settle),
         ready_since: if args.is_elsewhere() { None } else { api.ready_since(PATH)? },
     };
-    let report = audit(&target).await?;
+    let mut report = audit(&target).await?;
+    if !args.is_elsewhere() {
+        report.warnings = api.restless(PATH)?;
+    }
     if json {
         outln!("{}", serde_json::to_string(&report)?);
     } else {

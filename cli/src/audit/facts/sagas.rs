@@ -13,7 +13,7 @@ const NOW: &str = "SELECT clock_timestamp()";
 const AT_REST: &str = "\
 SELECT id, partition, version, state FROM saga WHERE state IN ('COMPLETED', 'COMPENSATED', 'PARKED')";
 const SAGAS: &str = "\
-SELECT s.id, s.partition, s.version, s.state, s.reason, s.definition_id, t.due_at
+SELECT s.id, s.version, s.state, s.reason, s.definition_id, t.due_at
   FROM saga s LEFT JOIN saga_timer t ON t.saga_id = s.id";
 const TIMELINE: &str = "\
 SELECT saga_id, version, at, type AS kind, state, step, message_id, detail, emitted
@@ -24,8 +24,6 @@ const RESOLVED: &str = "SELECT DISTINCT saga_id FROM saga_audit WHERE verb = 're
 #[derive(sqlx::FromRow)]
 pub(in crate::audit) struct SagaRow {
     pub(in crate::audit) id: Uuid,
-    /// Of its messages, the same on every topic.
-    pub(in crate::audit) partition: i32,
     pub(in crate::audit) version: i32,
     pub(in crate::audit) state: String,
     pub(in crate::audit) reason: Option<String>,

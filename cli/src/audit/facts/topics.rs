@@ -17,6 +17,14 @@ const LOST_TOPICS: &str = "SELECT topic FROM lost_topics";
 /// What one consumer group reads of one partition: group, topic, partition; the names without prefix.
 pub(in crate::audit) type Lane = (&'static str, &'static str, i32);
 
+/// Messages that a group had not read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::audit) struct Unread {
+    pub(in crate::audit) lane: Lane,
+    /// The offset after the last of them.
+    pub(in crate::audit) end: i64,
+}
+
 /// How much there was of a partition.
 #[derive(Clone, Copy, Default)]
 pub(in crate::audit) struct Extent {
@@ -170,49 +178,65 @@ impl Topics {
         self.committed.get(&(group, &*place.0, place.1)).is_some_and(|next| *next > place.2)
     }
 
-    /// By order, the lanes in which one of its messages waited to be read.
-    pub(in crate::audit) fn unread(&self) -> HashMap<Uuid, Vec<Lane>> {
-        let mut unread: HashMap<Uuid, Vec<Lane>> = HashMap::new();
+    /// By order, its messages that waited to be read.
+    pub(in crate::audit) fn unread(&self) -> HashMap<Uuid, Vec<Unread>> {
+        let mut unread: HashMap<Uuid, Vec<Unread>> = HashMap::new();
         for ((topic, partition), messages) in &self.messages {
             for group in readers(topic) {
                 let lane = (group, *topic, *partition);
-                let next = self.committed.get(&lane).copied().unwrap_or_default();
+                let next = self.next_before(&lane);
                 let first = messages.partition_point(|message| message.place.2 < next);
-                for order in messages[first..].iter().filter_map(|message| message.key.order()) {
-                    unread.entry(order).or_default().push(lane);
+                for message in &messages[first..] {
+                    let (Some(order), end) = (message.key.order(), message.place.2 + 1) else { continue };
+                    let of_order = unread.entry(order).or_default();
+                    match of_order.last_mut().filter(|last| last.lane == lane) {
+                        Some(last) => last.end = end,
+                        None => of_order.push(Unread { lane, end }),
+                    }
                 }
             }
         }
         unread
     }
 
-    /// The lanes in which an answer waited for the orchestrator in `partition`. Its timers wait for them too.
-    pub(in crate::audit) fn unread_answers(&self, partition: i32) -> Vec<Lane> {
-        let answers = READERS.iter().filter(|(group, _)| *group == "orchestrator").flat_map(|(group, topics)| {
-            topics.iter().filter(|topic| **topic != ORDER_CREATED).map(|topic| (*group, topic.name, partition))
+    /// The answers that waited for the orchestrator. Its timers wait for them too, for those of all its partitions.
+    pub(in crate::audit) fn unread_answers(&self) -> Vec<Unread> {
+        let there = answers().flat_map(|(group, topic)| {
+            let extents = self.extents.range((topic.name, 0)..=(topic.name, i32::MAX));
+            extents
+                .map(move |((name, partition), extent)| Unread { lane: (group, *name, *partition), end: extent.read })
         });
-        let waits = |lane: &Lane| {
-            let read = self.extents.get(&(lane.1, partition)).map_or(0, |extent| extent.read);
-            self.committed.get(lane).copied().unwrap_or_default() < read
-        };
-        answers.filter(waits).collect()
+        there.filter(|unread| self.next_before(&unread.lane) < unread.end).collect()
     }
 
-    /// Which of `lanes` have gone on since the beginning.
-    pub(in crate::audit) async fn gone_on(
-        &self,
-        target: &Target,
-        lanes: &HashSet<Lane>,
-    ) -> anyhow::Result<HashSet<Lane>> {
-        let now = committed(target).await?;
-        let next = |lane| now.get(lane).copied().unwrap_or_default();
-        let before = |lane| self.committed.get(lane).copied().unwrap_or_default();
-        Ok(lanes.iter().filter(|lane| next(*lane) > before(*lane)).copied().collect())
+    /// The next offset of `lane` when nothing was read yet.
+    pub(in crate::audit) fn next_before(&self, lane: &Lane) -> i64 {
+        self.committed.get(lane).copied().unwrap_or_default()
     }
 }
 
+/// The topics with answers for the orchestrator, and its group.
+fn answers() -> impl Iterator<Item = (&'static str, Topic)> {
+    READERS.iter().filter(|(group, _)| *group == "orchestrator").flat_map(|(group, topics)| {
+        topics.iter().filter(|topic| **topic != ORDER_CREATED).map(|topic| (*group, *topic))
+    })
+}
+
+/// All answers for the orchestrator that are there by now, read or not.
+pub(in crate::audit) async fn answers_by_now(target: &Target) -> anyhow::Result<Vec<Unread>> {
+    let mut there = Vec::new();
+    for (group, topic) in answers() {
+        let name = format!("{}{}", target.topic_prefix, topic.name);
+        let ends = admin::offsets(&target.kafka, &name).await.with_context(|| format!("topic {name}"))?;
+        // Where retention has left nothing, nothing is waited for.
+        let filled = (0..).zip(ends).filter(|(_, (low, high))| low < high);
+        there.extend(filled.map(|(partition, (_, end))| Unread { lane: (group, topic.name, partition), end }));
+    }
+    Ok(there)
+}
+
 /// The next offset of every lane in which a group has committed one.
-async fn committed(target: &Target) -> anyhow::Result<HashMap<Lane, i64>> {
+pub(in crate::audit) async fn committed(target: &Target) -> anyhow::Result<HashMap<Lane, i64>> {
     let mut committed = HashMap::new();
     for (group, subscribed) in READERS {
         let full: Vec<String> =
