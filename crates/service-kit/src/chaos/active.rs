@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -58,11 +58,11 @@ impl Faults {
         Faults { inner: Arc::new(Inner { identity, active: RwLock::default(), ended: Ended::default(), changed }) }
     }
 
-    /// A fault is announced; it must be [within bounds](FaultRecord::check). What concerns others or is over already is
-    /// not taken in. One that is in force and announced again replaces itself and keeps its counts.
-    pub fn begin(&self, record: FaultRecord) {
+    /// A fault was announced at that time; it must be [within bounds](FaultRecord::check). What concerns others or is over
+    /// already is not taken in. One that is in force and announced again replaces itself and keeps its counts.
+    pub fn begin(&self, record: FaultRecord, announced_at: DateTime<Utc>) {
         let key = record.id.to_string();
-        let left = (record.expires_at - Utc::now()).to_std().unwrap_or_default().min(LONGEST);
+        let left = left(record.expires_at, announced_at, Utc::now());
         if left.is_zero() || !record.target.includes(&self.inner.identity) {
             return self.end(&key);
         }
@@ -237,6 +237,17 @@ impl Armed {
     }
 }
 
+/// How long a fault still lasts at `now`. Its longest time counts from its announcement, not from when a process reads of
+/// it: otherwise it would begin again with every process that starts.
+fn left(expires_at: DateTime<Utc>, announced_at: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    let ends_at = TimeDelta::from_std(LONGEST)
+        .ok()
+        .and_then(|longest| announced_at.checked_add_signed(longest))
+        .map_or(expires_at, |latest| expires_at.min(latest));
+    // Also if the clock of whoever announced it is ahead.
+    (ends_at - now).to_std().unwrap_or_default().min(LONGEST)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -257,13 +268,27 @@ mod tests {
             "id": id, "target": {}, "fault": fault, "blastRadius": radius, "seed": 7,
             "expiresAt": Utc::now() + Duration::from_secs(60),
         });
-        faults.begin(serde_json::from_value(record).expect("a fault"));
+        faults.begin(serde_json::from_value(record).expect("a fault"), Utc::now());
         faults.in_force().pop().expect("one in force")
     }
 
     fn record(offset: i64) -> Record {
         let (topic, key) = ("t".to_owned(), Some(b"k".to_vec()));
         Record { topic, partition: 0, offset, timestamp_ms: None, key, payload: None, headers: Vec::new() }
+    }
+
+    #[test]
+    fn a_fault_lasts_no_longer_than_any_may_from_its_announcement_on() {
+        let announced = DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
+        let never = DateTime::from_timestamp(32_472_144_000, 0).expect("a time");
+        assert_eq!(left(never, announced, announced), LONGEST);
+        let minute = Duration::from_secs(60);
+        assert_eq!(left(never, announced, announced + minute), LONGEST - minute, "a process that starts later");
+        assert_eq!(left(never, announced, announced + LONGEST), Duration::ZERO);
+        assert_eq!(left(announced + minute, announced, announced), minute);
+        assert_eq!(left(announced, announced, announced + minute), Duration::ZERO);
+        assert_eq!(left(never, announced + minute, announced), LONGEST, "a clock that is ahead");
+        assert_eq!(left(never, DateTime::<Utc>::MAX_UTC, announced), LONGEST);
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub struct FaultRecord {
     /// Decides which messages: the same seed and the same messages give the same victims.
     #[serde(default)]
     pub seed: u64,
-    /// It ends here, by the clock of the instance that obeys it, whatever else happens.
+    /// It ends here, by the clock of the instance that obeys it, and 15 minutes after its announcement at the latest,
+    /// whatever else happens.
     pub expires_at: DateTime<Utc>,
 }
 

@@ -163,7 +163,7 @@ mod tests {
         for kind in kinds {
             let expires = Utc::now() + Duration::from_secs(60);
             let record = json!({ "id": Uuid::new_v4(), "target": {}, "fault": kind, "expiresAt": expires });
-            faults.begin(serde_json::from_value(record).expect("a fault"));
+            faults.begin(serde_json::from_value(record).expect("a fault"), Utc::now());
         }
         ChaosLayer::new(faults)
     }

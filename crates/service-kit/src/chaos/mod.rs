@@ -15,6 +15,7 @@ mod seen;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use messaging::{CancellationToken, ClientError, KafkaConfig, Layer, Record, follow};
 use tokio::sync::watch;
 
@@ -59,7 +60,10 @@ fn apply(faults: &Faults, record: &Record) {
         return tracing::error!(chaos.fault = %fault.id, key, "a fault whose key is not its id is not obeyed");
     }
     match fault.check() {
-        Ok(()) => faults.begin(fault),
+        Ok(()) => {
+            let announced_at = record.timestamp_ms.and_then(DateTime::from_timestamp_millis);
+            faults.begin(fault, announced_at.unwrap_or_else(Utc::now));
+        }
         Err(error) => tracing::error!(key, %error, "a fault that asks for too much is not obeyed"),
     }
 }
@@ -72,12 +76,13 @@ mod tests {
     fn a_record_that_cannot_be_obeyed_changes_nothing() {
         let faults = Faults::new(Identity { service: "s".into(), instance: "s-1".into() });
         let id = "7f0c9f5e-6f0a-4a51-9d6f-0b9c3f1c2d11";
-        let announce = |key: &[u8], payload: &[u8]| {
+        let announce_at = |timestamp_ms: Option<i64>, key: &[u8], payload: &[u8]| {
             let (key, payload) = (Some(key.to_vec()), Some(payload.to_vec()));
             let (topic, headers) = (TOPIC.to_owned(), Vec::new());
-            apply(&faults, &Record { topic, partition: 0, offset: 0, timestamp_ms: None, key, payload, headers });
+            apply(&faults, &Record { topic, partition: 0, offset: 0, timestamp_ms, key, payload, headers });
             faults.in_force().len()
         };
+        let announce = |key: &[u8], payload: &[u8]| announce_at(None, key, payload);
         let fault = |wait: &str| {
             let fault = format!(r#"{{"type":"slow-consumer","perMessage":"{wait}"}}"#);
             format!(r#"{{"id":"{id}","target":{{}},"fault":{fault},"expiresAt":"2999-01-01T00:00:00Z"}}"#)
@@ -89,6 +94,8 @@ mod tests {
         }
         assert_eq!(announce(b"another key", fault("1ms").as_bytes()), 0);
         assert_eq!(announce(b"\xff", fault("1ms").as_bytes()), 0);
+        let hour_ago = Utc::now().timestamp_millis() - 3_600_000;
+        assert_eq!(announce_at(Some(hour_ago), id.as_bytes(), fault("1ms").as_bytes()), 0, "it is over since long");
         assert_eq!(announce(id.as_bytes(), fault("1ms").as_bytes()), 1);
         // What is in force stays so.
         assert_eq!(announce(id.as_bytes(), ages.as_bytes()), 1);
