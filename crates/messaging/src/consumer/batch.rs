@@ -80,7 +80,7 @@ impl<H: BatchHandler> Batches<H> {
         failpoint::hit("after-commit", self.group);
 
         let started = Instant::now();
-        self.while_making_progress(WaitKind::Broker, UNACKNOWLEDGED, async {
+        self.while_making_progress(WaitKind::Broker, UNACKNOWLEDGED, cancel, async {
             self.producer.requeue(&requeue, cancel).await?;
             self.producer.publish_letters(&mut outcome.letters, cancel).await?;
             self.producer.publish(&outcome.answers, cancel).await
@@ -98,7 +98,9 @@ impl<H: BatchHandler> Batches<H> {
         }
         let received = layer::receive(&self.layers, self.group, records);
         tokio::select! {
-            received = self.while_making_progress(WaitKind::Layer, "a layer holds the batch", received) => Ok(received),
+            received = self.while_making_progress(WaitKind::Layer, "a layer holds the batch", cancel, received) => {
+                Ok(received)
+            }
             () = cancel.cancelled() => Err(Cancelled),
         }
     }
@@ -109,12 +111,13 @@ impl<H: BatchHandler> Batches<H> {
         &self,
         kind: WaitKind,
         cause: &str,
+        cancel: &CancellationToken,
         work: impl Future<Output = T>,
     ) -> T {
         const NOTICEABLE: u32 = 5;
         const REMINDER: u32 = 30;
         let mut work = std::pin::pin!(work);
-        let mut waiting = Waiting::new(&self.waits);
+        let mut waiting = Waiting::new(&self.waits, cancel);
         let mut seconds = 0;
         loop {
             match tokio::time::timeout(Duration::from_secs(1), &mut work).await {
@@ -136,12 +139,12 @@ impl<H: BatchHandler> Batches<H> {
         cancel: &CancellationToken,
     ) -> Result<Result<(Delivery<H::Message>, Span), Poison>, Cancelled> {
         let mut backoff = Backoff::new();
-        let mut waiting = Waiting::new(&self.waits);
+        let mut waiting = Waiting::new(&self.waits, cancel);
         loop {
-            waiting.say(WaitKind::Record, poison.to_string(), self.waits.failed());
+            waiting.say(WaitKind::Record, poison.to_string(), self.waits.failed(cancel));
             self.pause(&mut backoff, cancel).await?;
             if let Ok(decoded) = self.decode(record) {
-                self.waits.begin(0, None);
+                self.waits.succeeded(cancel);
                 return Ok(Ok(decoded));
             }
         }
@@ -242,7 +245,7 @@ impl<H: BatchHandler> Batches<H> {
     ) -> Result<Result<Vec<Outgoing>, BoxError>, Cancelled> {
         // Where an earlier process waited, this one goes on.
         let mut backoff = Backoff::after(self.waits.attempts().0);
-        let mut waiting = Waiting::new(&self.waits);
+        let mut waiting = Waiting::new(&self.waits, cancel);
         loop {
             if cancel.is_cancelled() {
                 return Err(Cancelled);
@@ -264,12 +267,12 @@ impl<H: BatchHandler> Batches<H> {
                 Err((error, false)) => Err(error),
                 Err((error, true)) => {
                     metrics::RETRIES.with_label_values(&[self.group]).inc();
-                    waiting.say(WaitKind::of(&*error), causes(&*error), self.waits.failed());
+                    waiting.say(WaitKind::of(&*error), causes(&*error), self.waits.failed(cancel));
                     self.pause(&mut backoff, cancel).await?;
                     continue;
                 }
             };
-            self.waits.begin(0, None);
+            self.waits.succeeded(cancel);
             return Ok(outcome);
         }
     }
@@ -295,7 +298,7 @@ impl<H: BatchHandler> Batches<H> {
         let cause = Cause { reason: "process-death", error, attempts: note.begun, first_failed_at };
         let mut letters: Vec<WireMessage> = records.iter().map(|record| self.bury(record, &cause)).collect();
         let publish = self.producer.publish_letters(&mut letters, cancel);
-        self.while_making_progress(WaitKind::Broker, UNACKNOWLEDGED, publish).await
+        self.while_making_progress(WaitKind::Broker, UNACKNOWLEDGED, cancel, publish).await
     }
 
     fn bury(&self, record: &Record, cause: &Cause) -> WireMessage {

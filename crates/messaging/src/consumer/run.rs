@@ -287,6 +287,10 @@ impl<H: BatchHandler> Loop<H> {
         };
         if result.is_none() {
             self.shared.abandon();
+            // That no broker can be reached is no wait of the work's.
+            if self.asked_for_brokers.is_none() {
+                self.batches.waits.abandon();
+            }
         }
         if paused_generation.is_some() {
             // After a rebalance nothing is paused but by this call, and the gate is asked anew.

@@ -124,7 +124,7 @@ impl<H: BatchHandler> Loop<H> {
                 let fired = timers.fire(&barrier.partitions, barrier.cutoff).await?;
                 failpoint::hit("timer-after-commit", batches.group);
                 let publish = batches.producer.publish_passing("timer-after-acks", &fired.messages, &cancel);
-                let published = batches.while_making_progress(WaitKind::Broker, UNACKNOWLEDGED, publish).await;
+                let published = batches.while_making_progress(WaitKind::Broker, UNACKNOWLEDGED, &cancel, publish).await;
                 if published.is_err() {
                     return Ok(());
                 }

@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::ConsumerHealth;
 use crate::metrics;
@@ -61,6 +62,9 @@ impl WaitKind {
 }
 
 /// What a consumer waits for now: its batch says so, its loop commits it, health and metrics show it.
+///
+/// A batch that was given up ends in its own time, while the next one is in hand. So it changes nothing here once it is
+/// cancelled; whether it is, is asked under the lock, which the loop takes for the next batch after the cancellation.
 #[derive(Clone)]
 pub(super) struct Waits {
     group: &'static str,
@@ -95,17 +99,34 @@ impl Waits {
         (state.attempts, state.since)
     }
 
-    /// An attempt failed; gives how many have.
-    pub(super) fn failed(&self) -> u32 {
-        let mut state = self.state();
+    /// The state for a batch, unless that is given up.
+    fn state_for(&self, cancel: &CancellationToken) -> Option<MutexGuard<'_, State>> {
+        let state = self.state();
+        (!cancel.is_cancelled()).then_some(state)
+    }
+
+    /// An attempt at a batch failed; gives how many have.
+    pub(super) fn failed(&self, cancel: &CancellationToken) -> u32 {
+        let Some(mut state) = self.state_for(cancel) else { return 0 };
         state.attempts = state.attempts.saturating_add(1);
         state.since.get_or_insert_with(Utc::now);
         state.attempts
     }
 
+    /// An attempt at a batch did not fail for want of a dependency: those before it count no more.
+    pub(super) fn succeeded(&self, cancel: &CancellationToken) {
+        if let Some(mut state) = self.state_for(cancel) {
+            *state = State::default();
+        }
+    }
+
     /// The consumer is seen to wait.
     pub(super) fn show(&self, kind: WaitKind, cause: String, attempts: u32) {
-        let since = *self.state().since.get_or_insert_with(Utc::now);
+        self.show_in(&mut self.state(), kind, cause, attempts);
+    }
+
+    fn show_in(&self, state: &mut State, kind: WaitKind, cause: String, attempts: u32) {
+        let since = *state.since.get_or_insert_with(Utc::now);
         metrics::WAITING.with_label_values(&[self.group]).set(1);
         for other in WaitKind::ALL {
             let labels = [self.group, other.as_str()];
@@ -118,11 +139,21 @@ impl Waits {
 
     /// The wait is over. Failed attempts still count until one succeeds: the wait may have been given up.
     pub(super) fn over(&self) {
+        self.over_in(&mut self.state());
+    }
+
+    /// The batch that is, or was, seen to wait is given up.
+    pub(super) fn abandon(&self) {
         let mut state = self.state();
+        if matches!(&*self.health.borrow(), ConsumerHealth::Waiting(_)) {
+            self.over_in(&mut state);
+        }
+    }
+
+    fn over_in(&self, state: &mut State) {
         if state.attempts == 0 {
             state.since = None;
         }
-        drop(state);
         metrics::WAITING.with_label_values(&[self.group]).set(0);
         for kind in WaitKind::ALL {
             let labels = [self.group, kind.as_str()];
@@ -134,19 +165,23 @@ impl Waits {
     }
 }
 
-/// While it lives and has begun, the consumer is seen to wait; however the wait ends, that ends with it.
+/// While it lives and has begun, the consumer is seen to wait; however the wait ends, that ends with it, or with the batch
+/// being given up.
 pub(super) struct Waiting<'w> {
     waits: &'w Waits,
+    cancel: &'w CancellationToken,
     begun: bool,
 }
 
 impl<'w> Waiting<'w> {
-    pub(super) fn new(waits: &'w Waits) -> Self {
-        Waiting { waits, begun: false }
+    /// Of the batch that `cancel` gives up.
+    pub(super) fn new(waits: &'w Waits, cancel: &'w CancellationToken) -> Self {
+        Waiting { waits, cancel, begun: false }
     }
 
     /// Says so; the first time in the log too.
     pub(super) fn say(&mut self, kind: WaitKind, cause: String, attempts: u32) {
+        let Some(mut state) = self.waits.state_for(self.cancel) else { return };
         if !self.begun {
             tracing::warn!(
                 consumer.group = self.waits.group,
@@ -155,15 +190,55 @@ impl<'w> Waiting<'w> {
             );
         }
         self.begun = true;
-        self.waits.show(kind, cause, attempts);
+        self.waits.show_in(&mut state, kind, cause, attempts);
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if self.begun {
-            tracing::info!(consumer.group = self.waits.group, "the wait for the dependency is over");
-            self.waits.over();
+        if !self.begun {
+            return;
         }
+        tracing::info!(consumer.group = self.waits.group, "the wait for the dependency is over");
+        if let Some(mut state) = self.waits.state_for(self.cancel) {
+            self.waits.over_in(&mut state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_was_given_up_changes_nothing_of_the_next_one() {
+        let (health, seen) = watch::channel(ConsumerHealth::Joining);
+        let waits = Waits::new("given-up", health);
+        let (first, second) = (CancellationToken::new(), CancellationToken::new());
+        let is_waiting = || matches!(&*seen.borrow(), ConsumerHealth::Waiting(_));
+
+        let mut waiting = Waiting::new(&waits, &first);
+        waiting.say(WaitKind::Database, "away".to_owned(), waits.failed(&first));
+        assert!(is_waiting() && waits.attempts().0 == 1);
+        first.cancel();
+        waits.abandon();
+        assert!(!is_waiting(), "nobody waits any more");
+        assert_eq!(waits.attempts().0, 1, "the attempt is still to be noted");
+
+        waits.begin(0, None);
+        let mut next = Waiting::new(&waits, &second);
+        for _ in 0..2 {
+            next.say(WaitKind::Database, "away".to_owned(), waits.failed(&second));
+        }
+        let shown = seen.borrow().clone();
+        waits.failed(&first);
+        waiting.say(WaitKind::Dependency, "something else".to_owned(), 9);
+        waits.succeeded(&first);
+        drop(waiting);
+        assert_eq!((waits.attempts().0, &*seen.borrow()), (2, &shown));
+
+        waits.succeeded(&second);
+        drop(next);
+        assert!(!is_waiting() && waits.attempts() == (0, None));
     }
 }
