@@ -69,6 +69,9 @@ pub(crate) fn consumer(config: &KafkaConfig, group: &str) -> ClientConfig {
         .set("session.timeout.ms", config.session_timeout_ms.to_string())
         .set("heartbeat.interval.ms", (config.session_timeout_ms / 6).max(100).to_string())
         .set("max.poll.interval.ms", "300000")
+        // The loop waits for some commits. By the default it would do so for a minute, as long as its watchdog waits for
+        // it. Fetching adds its own wait; joining and syncing a group have timeouts of their own.
+        .set("socket.timeout.ms", "10000")
         .set("queued.max.messages.kbytes", "16384")
         // After the local queue was full (or an empty answer) the default backoff is a whole second.
         .set("fetch.queue.backoff.ms", "5")

@@ -116,7 +116,7 @@ impl<H: BatchHandler> Loop<H> {
         }
         self.batches.waits.begin(attempts, since);
         if counted {
-            commit_noted(&self.consumer, self.shared.group, &notes, CommitMode::Sync);
+            self.commit_notes(&notes);
         }
         self.shared.hold(notes);
         let now = Instant::now();
@@ -147,7 +147,14 @@ impl<H: BatchHandler> Loop<H> {
         let notes = self.shared.survived(attempts, since);
         self.shared.hold(HashMap::new());
         if !done && !notes.is_empty() {
-            commit_noted(&self.consumer, self.shared.group, &notes, CommitMode::Sync);
+            self.commit_notes(&notes);
         }
+    }
+
+    /// Waits until they are committed. That is no hang: the client gives up by itself.
+    fn commit_notes(&self, notes: &HashMap<TopicPartition, (i64, Note)>) {
+        self.batches.progress.step();
+        commit_noted(&self.consumer, self.shared.group, notes, CommitMode::Sync);
+        self.batches.progress.step();
     }
 }
