@@ -53,10 +53,15 @@ impl Observer {
         self.ask(READER.to_owned(), move |client| watermarks(client, &topic)).await
     }
 
-    /// Closes the connections for all other groups.
+    /// Closes the connections for all other groups. Must be called inside a runtime.
     pub fn forget_all_but(&self, groups: &HashSet<&str>) {
         let kept: HashSet<String> = groups.iter().map(|group| self.config.group(group)).collect();
-        self.lock().retain(|group, _| group == READER || kept.contains(group));
+        let is_forgotten = |group: &String| group != READER && !kept.contains(group);
+        let forgotten: Vec<_> = self.lock().extract_if(|group, _| is_forgotten(group)).collect();
+        if !forgotten.is_empty() {
+            // Closing a client blocks.
+            tokio::task::spawn_blocking(move || drop(forgotten));
+        }
     }
 
     async fn ask<T: Send + 'static>(
