@@ -65,11 +65,12 @@ pub(crate) static LAG: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauge("messaging_consumer_lag_messages", help, &["group", "topic"])
 });
 
-/// How old the oldest message in hand is, by group and topic.
+/// How old the oldest message in hand, or behind a closed gate is, by group and topic.
 pub(crate) static OLDEST_MESSAGE_AGE: LazyLock<GaugeVec> = LazyLock::new(|| {
     register_gauge_vec!(
         "messaging_consumer_oldest_message_age_seconds",
-        "Age of the oldest message of the batch in hand; 0 when all is processed.",
+        "Age of the topic's oldest message in the batch in hand or last in hand, or while the topic is paused in the last \
+         that had any; without one, how long messages are seen to wait; 0 when all is processed.",
         &["group", "topic"]
     )
     .expect("a metric is registered once, with a legal name")

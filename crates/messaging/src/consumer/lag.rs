@@ -19,7 +19,9 @@ pub(super) struct Lag {
     measured: Instant,
     /// Where reading begins in partitions of which nothing is processed yet.
     starts: HashMap<TopicPartition, i64>,
-    /// By topic without prefix: the timestamp of the oldest message of the batch that is, or was last, in hand.
+    /// By topic without prefix: the timestamp of the oldest message of the batch that is, or was last, in hand; of a topic
+    /// that is paused, of the last batch that had messages of it. If there is none, since when some are seen to wait; none
+    /// while none are.
     oldest: HashMap<String, i64>,
     /// Every topic that was measured, so that one which is no longer read counts as read.
     topics: BTreeMap<String, i64>,
@@ -36,8 +38,8 @@ impl Lag {
     }
 
     /// A batch is taken in hand.
-    pub(super) fn take(&mut self, records: &[Record]) {
-        self.oldest.clear();
+    pub(super) fn take(&mut self, records: &[Record], is_paused: impl Fn(&str) -> bool) {
+        self.oldest.retain(|topic, _| is_paused(topic) && records.iter().all(|record| record.topic != *topic));
         for record in records {
             let Some(timestamp) = record.timestamp_ms else { continue };
             match self.oldest.get_mut(&record.topic) {
@@ -47,6 +49,17 @@ impl Lag {
                 }
             }
         }
+    }
+
+    /// How many milliseconds old the oldest message of `topic` is at `now`, so far as is known, when `lag` messages wait.
+    fn age(&mut self, topic: &str, lag: i64, now: i64) -> i64 {
+        if lag == 0 {
+            // What comes next is not as old as what was there before.
+            self.oldest.remove(topic);
+            return 0;
+        }
+        let oldest = self.oldest.entry(topic.to_owned()).or_insert(now);
+        now.saturating_sub(*oldest).max(0)
     }
 }
 
@@ -75,11 +88,11 @@ impl<H: BatchHandler> Loop<H> {
             *self.lag.topics.entry(topic).or_default() += next.map_or(0, |next| (end - next).max(0));
         }
         let now = Utc::now().timestamp_millis();
-        for (topic, lag) in &self.lag.topics {
+        let lags: Vec<(String, i64)> = self.lag.topics.iter().map(|(topic, lag)| (topic.clone(), *lag)).collect();
+        for (topic, lag) in lags {
             let labels = [self.shared.group, topic.as_str()];
-            metrics::LAG.with_label_values(&labels).set(*lag);
-            let oldest = self.lag.oldest.get(topic).filter(|_| *lag > 0);
-            let seconds = oldest.map_or(0.0, |oldest| (now - oldest).max(0) as f64 / 1000.0);
+            metrics::LAG.with_label_values(&labels).set(lag);
+            let seconds = self.lag.age(&topic, lag, now) as f64 / 1000.0;
             metrics::OLDEST_MESSAGE_AGE.with_label_values(&labels).set(seconds);
         }
     }
@@ -101,5 +114,50 @@ impl<H: BatchHandler> Loop<H> {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(topics: &[(&str, i64)]) -> Vec<Record> {
+        let record = |(topic, at): &(&str, i64)| Record {
+            topic: (*topic).to_owned(),
+            partition: 0,
+            offset: 0,
+            timestamp_ms: Some(*at),
+            key: None,
+            payload: None,
+            headers: Vec::new(),
+        };
+        topics.iter().map(record).collect()
+    }
+
+    #[test]
+    fn an_age_ends_when_nothing_waits_any_more() {
+        let mut lag = Lag::new();
+        lag.take(&records(&[("t", 5_000), ("t", 3_000)]), |_| false);
+        assert_eq!(lag.age("t", 2, 10_000), 7_000);
+        assert_eq!(lag.age("t", 0, 11_000), 0);
+        assert_eq!(lag.age("t", 1, 3_600_000), 0, "the next message is no hour old");
+        assert_eq!(lag.age("t", 1, 3_605_000), 5_000, "but nobody reads it");
+        lag.take(&records(&[("t", 3_599_000)]), |_| false);
+        assert_eq!(lag.age("t", 1, 3_606_000), 7_000);
+    }
+
+    #[test]
+    fn what_waits_on_a_paused_topic_grows_older_while_others_are_read() {
+        let mut lag = Lag::new();
+        let is_paused = |topic: &str| topic == "starts";
+        lag.take(&records(&[("starts", 1_000), ("answers", 2_000)]), |_| false);
+        lag.take(&records(&[("answers", 8_000)]), is_paused);
+        assert_eq!((lag.age("starts", 50, 9_000), lag.age("answers", 1, 9_000)), (8_000, 1_000));
+        assert_eq!(lag.age("starts", 50, 14_000), 13_000);
+        // One batch more that was carried over from before the pause.
+        lag.take(&records(&[("starts", 4_000)]), is_paused);
+        assert_eq!((lag.age("starts", 49, 9_000), lag.age("answers", 1, 9_000)), (5_000, 0));
+        lag.take(&records(&[("answers", 9_000)]), |_| false);
+        assert_eq!(lag.age("starts", 49, 9_000), 0);
     }
 }

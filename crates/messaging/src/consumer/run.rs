@@ -206,7 +206,8 @@ impl<H: BatchHandler> Loop<H> {
             let next = offsets.entry((self.batches.config.topic(&record.topic), record.partition)).or_default();
             *next = (*next).max(record.offset + 1);
         }
-        self.lag.take(&records);
+        let (config, deferred, paused) = (&self.batches.config, &self.deferred, self.deferred_paused);
+        self.lag.take(&records, |topic| paused && deferred.contains(&config.topic(topic)));
         let given_up = self.note_begin(&records);
         let batches = self.batches.clone();
         let done = self.drive(offsets, async move |cancel| match given_up {
