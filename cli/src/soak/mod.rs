@@ -5,6 +5,7 @@
 //! while [`load`] places orders; each fault is injected, proven to have happened, and healed ([`faults`]), and the time
 //! until everything works again is measured ([`recovery`]). In the end [`finish`] waits until all is drained and audits.
 
+mod disk;
 mod draw;
 mod faults;
 mod finish;

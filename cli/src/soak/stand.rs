@@ -2,7 +2,6 @@
 //! between its parts and PostgreSQL on a disk of its own.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
@@ -21,15 +20,10 @@ use stack::{DataDir, wipe};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::disk::{self, Disk};
 use super::kinds::Link;
 use super::proxy::Proxy;
 use super::shim::Shim;
-
-/// The size of PostgreSQL's disk: its log alone may grow to 4 GB, far more than a soak writes. It takes memory only as it
-/// is filled.
-const DISK: &str = "4g";
-/// The least memory that must be available for it, in kilobytes.
-const MEMORY_KB: u64 = 6 << 20;
 
 /// A running stack.
 pub(super) struct Stand {
@@ -46,23 +40,20 @@ pub(super) struct Stand {
     supervisor: JoinHandle<Result<(), stack::Error>>,
 }
 
-/// A file system that only PostgreSQL writes to; unmounted with the value.
-pub(super) struct Disk {
-    pub(super) folder: PathBuf,
-}
-
 impl Stand {
     /// Starts everything and returns when all is ready.
     pub(super) async fn start() -> anyhow::Result<Self> {
+        disk::unmount_leftovers();
         let folder = tempfile::Builder::new().prefix("symphony-soak-").tempdir()?.keep();
         // PostgreSQL may run as another user, who has to get in.
         std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         eprintln!("its files are in {}", folder.display());
         let data = DataDir::at(&folder.join("stack"))?;
-        data.create()?;
+        // Before there is a disk, which others would take for a leftover.
+        let lock = Lock::take(&data)?.ok_or_else(|| anyhow!("{} is taken", data.root().display()))?;
         let disk = Disk::mount(&folder.join("disk")).inspect_err(|why| eprintln!("no disk for PostgreSQL: {why}"));
         if let Ok(disk) = &disk {
-            std::fs::write(data.postgres_location(), disk.folder.join("postgres").as_os_str().as_encoded_bytes())?;
+            std::fs::write(data.postgres_location(), disk.cluster().as_os_str().as_encoded_bytes())?;
         }
         let shim = Shim::build(&folder).map_err(|error| {
             eprintln!("no clock can be stepped: {error:#}");
@@ -81,7 +72,6 @@ impl Stand {
             environment,
             ..supervisor::Options::new(Repository::find()?, programs)
         };
-        let lock = Lock::take(&data)?.ok_or_else(|| anyhow!("{} is taken", data.root().display()))?;
         let log = data.log("supervisor");
         let report = Report::new(move |line| append(&log, line));
         let (sender, ready) = oneshot::channel();
@@ -105,17 +95,22 @@ impl Stand {
         Ok(stand)
     }
 
-    /// Stops everything. Without `keep` the files go too; returns their folder.
+    /// Stops everything. Without `keep` the files go too; with it, those on the disk are copied to where the others are.
+    /// Returns their folder.
     pub(super) async fn stop(self, keep: bool) -> PathBuf {
         if let Ok(Some(client)) = Client::send(&self.data, &Request::Down).await {
             // Whatever still runs ends with this process.
             let _ = client.finish(|_| ()).await;
         }
         let _ = self.supervisor.await;
+        let lock = Lock::take(&self.data);
         if keep {
+            if let Ok(disk) = self.disk {
+                disk.keep(&self.data, &self.folder.join("postgres"));
+            }
             return self.folder;
         }
-        if let Ok(Some(lock)) = Lock::take(&self.data) {
+        if let Ok(Some(lock)) = lock {
             let _ = wipe::wipe(&self.data, lock);
         }
         drop(self.disk);
@@ -216,32 +211,6 @@ fn append(file: &Path, line: &str) {
     let opened = std::fs::OpenOptions::new().create(true).append(true).open(file);
     // A line of a log is no reason to end the stack.
     let _ = opened.and_then(|mut file| writeln!(file, "{} {line}", chrono::Utc::now().format("%H:%M:%S%.3f")));
-}
-
-impl Disk {
-    fn mount(folder: &Path) -> Result<Self, &'static str> {
-        if available_kb().is_none_or(|kb| kb < MEMORY_KB) {
-            return Err("it needs 6 GB of available memory");
-        }
-        std::fs::create_dir_all(folder).map_err(|_| "its folder could not be made")?;
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={DISK},mode=0755"), "symphony-soak"]).arg(folder);
-        let mounted = mount.output().is_ok_and(|output| output.status.success());
-        if mounted { Ok(Self { folder: folder.to_path_buf() }) } else { Err("it needs the right to mount") }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: whoever still has a file open there keeps it until it ends.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.folder).output();
-    }
-}
-
-fn available_kb() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 /// Looks again and again, every 100 ms, until there is something.
