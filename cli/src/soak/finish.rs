@@ -56,14 +56,11 @@ pub(super) struct Ending {
     pub(super) wrong_answers: Vec<String>,
     /// Seconds from the last order until none was open.
     pub(super) drain_seconds: f64,
-    #[serde(skip)]
-    pub(super) load_seconds: f64,
 }
 
 /// Heals everything, places the last orders, waits until all have ended, and audits.
 pub(super) async fn finish(scene: Scene<'_>) -> anyhow::Result<Ending> {
     let Scene { stand, load } = scene;
-    let begun = Instant::now();
     until("everything to be healed", ANSWERS, async || faults::heal(stand).await.ok()).await?;
     eprintln!("everything is healed; the last {LAST} orders");
     load.calm();
@@ -73,7 +70,6 @@ pub(super) async fn finish(scene: Scene<'_>) -> anyhow::Result<Ending> {
     })
     .await?;
     load.stop(ANSWERS).await?;
-    let load_seconds = begun.elapsed().as_secs_f64();
     let last: Vec<Uuid> =
         load.accepted().iter().rev().filter(|order| order.good).take(LAST).map(|one| one.id).collect();
 
@@ -116,7 +112,6 @@ pub(super) async fn finish(scene: Scene<'_>) -> anyhow::Result<Ending> {
         audit: report,
         wrong_answers: load.wrong(),
         drain_seconds,
-        load_seconds,
     })
 }
 

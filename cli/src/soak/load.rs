@@ -39,6 +39,9 @@ pub(super) struct Load {
     replicas: Mutex<Vec<String>>,
     turn: AtomicUsize,
     stop: AtomicBool,
+    began: Instant,
+    /// Orders accepted in a second, until no more were placed.
+    rate: Mutex<f64>,
     /// Only orders that can succeed.
     calm: AtomicBool,
     placed: AtomicU64,
@@ -60,7 +63,7 @@ pub(super) struct Summary {
     pub(super) placed: u64,
     /// Orders answered 202.
     pub(super) accepted: u64,
-    /// Orders asked for in a second, from the first to the last.
+    /// Orders answered 202 in a second, from the first until no more were asked for.
     pub(super) rate_per_second: f64,
     /// Requests sent again.
     pub(super) retried: u64,
@@ -90,6 +93,8 @@ impl Load {
             replicas: Mutex::new(vec![stand.component("order-api")?.url]),
             turn: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
+            began: Instant::now(),
+            rate: Mutex::default(),
             calm: AtomicBool::new(false),
             placed: AtomicU64::new(0),
             open: AtomicUsize::new(0),
@@ -113,6 +118,9 @@ impl Load {
     /// Places no more, and waits until all that were placed are answered.
     pub(super) async fn stop(&self, limit: Duration) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);
+        // Now, and not when all are answered: what was refused for long is no part of the rate.
+        let accepted = lock(&self.accepted).len();
+        *lock(&self.rate) = accepted as f64 / self.began.elapsed().as_secs_f64();
         let all = async || (self.open.load(Ordering::Relaxed) == 0).then_some(());
         super::stand::until("the answer to every order", limit, all).await
     }
@@ -149,19 +157,18 @@ impl Load {
         lock(&self.wrong).clone()
     }
 
-    /// What became of all requests in `seconds`.
-    pub(super) fn summary(&self, seconds: f64) -> Summary {
+    /// What became of all requests, after the last.
+    pub(super) fn summary(&self) -> Summary {
         let mut micros = lock(&self.micros).clone();
         micros.sort_unstable();
         let at = |share: f64| {
             let rank = (micros.len() as f64 * share).ceil() as usize;
             micros.get(rank.clamp(1, micros.len().max(1)) - 1).copied().unwrap_or_default() as f64 / 1000.0
         };
-        let placed = self.placed.load(Ordering::Relaxed);
         Summary {
-            placed,
+            placed: self.placed.load(Ordering::Relaxed),
             accepted: lock(&self.accepted).len() as u64,
-            rate_per_second: placed as f64 / seconds.max(0.001),
+            rate_per_second: *lock(&self.rate),
             retried: self.retried(),
             repeated: self.repeated.load(Ordering::Relaxed),
             refused: lock(&self.refused).clone(),

@@ -27,6 +27,9 @@ use self::kinds::Kind;
 use self::report::Report;
 use self::stand::Stand;
 
+/// The least orders a second, on the whole, that a soak is worth anything with.
+pub const LEAST_RATE: u32 = 50;
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -34,7 +37,7 @@ pub struct Options {
     pub minutes: u32,
     /// Decides which fault comes when, and whom it hits; the same number gives the same schedule.
     pub seed: u64,
-    /// Orders a second.
+    /// Orders a second that are placed; more than [`LEAST_RATE`], which have to be accepted.
     pub rate: u32,
     /// Only kinds whose names contain one of these; all if there is none.
     pub only: Vec<String>,

@@ -7,13 +7,10 @@ use std::path::PathBuf;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::Options;
 use super::finish::{Ending, LAST};
 use super::kinds::{Company, Kind, LeftOut};
 use super::load::Summary;
-
-/// The least orders a second that a soak is worth anything with.
-const LEAST_RATE: f64 = 50.0;
+use super::{LEAST_RATE, Options};
 
 /// One fault.
 #[derive(Clone, Debug, Serialize)]
@@ -166,7 +163,7 @@ impl Report {
         let enough = options.minutes < 20 || self.too_few.is_empty();
         require(enough, format!("not injected often enough: {}", self.too_few.join(", ")));
         let rate = self.load.rate_per_second;
-        require(rate >= LEAST_RATE, format!("only {rate:.1} orders a second were placed"));
+        require(rate >= f64::from(LEAST_RATE), format!("only {rate:.1} orders a second were accepted"));
         let (placed, accepted) = (self.load.placed, self.load.accepted);
         require(placed == accepted, format!("{accepted} of {placed} orders were accepted"));
         require(
@@ -232,8 +229,8 @@ impl fmt::Display for Report {
         let load = &self.load;
         writeln!(
             f,
-            "orders     {} placed ({:.1}/s), {} accepted; {} requests sent again, {} accepted orders asked for once more",
-            load.placed, load.rate_per_second, load.accepted, load.retried, load.repeated
+            "orders     {} placed, {} accepted ({:.1}/s); {} requests sent again, {} accepted orders asked for once more",
+            load.placed, load.accepted, load.rate_per_second, load.retried, load.repeated
         )?;
         writeln!(
             f,

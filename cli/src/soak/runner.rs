@@ -56,8 +56,7 @@ pub(super) async fn run(
     }
     let faults_seconds = start.elapsed().as_secs_f64();
     let ending = finish::finish(scene).await?;
-    let summary = load.summary(ending.load_seconds + faults_seconds + WARM_UP.as_secs_f64());
-    Ok(Report::new(options, entries, left_out, summary, ending, faults_seconds))
+    Ok(Report::new(options, entries, left_out, load.summary(), ending, faults_seconds))
 }
 
 /// One turn: its faults, the main one measured.

@@ -47,8 +47,9 @@ struct Soaking {
     #[arg(long, requires = "soak")]
     seed: Option<u64>,
 
-    /// Orders a second
-    #[arg(long, requires = "soak", default_value_t = 55, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Orders a second, more than the 50 that have to be accepted
+    #[arg(long, requires = "soak", default_value_t = 55)]
+    #[arg(value_parser = clap::value_parser!(u32).range(ABOVE_LEAST_RATE..=1000))]
     rate: u32,
 
     /// Only kinds of faults whose names contain one of these words, separated by commas
@@ -59,6 +60,9 @@ struct Soaking {
     #[arg(long, requires = "soak", value_name = "FILE")]
     out: Option<PathBuf>,
 }
+
+/// A load that is answered a moment later is accepted a little more slowly than it is placed.
+const ABOVE_LEAST_RATE: i64 = soak::LEAST_RATE as i64 + 1;
 
 /// Tests that run at the same time, on however many cores.
 const MOST_AT_ONCE: usize = 4;
