@@ -122,7 +122,7 @@ pub struct Report {
     pub started_at: DateTime<Utc>,
     /// From then to the end, in seconds.
     pub took_seconds: u64,
-    /// Whether every cell is green or exempt and the audit is clean.
+    /// Whether every cell is green or exempt, at least one of them is green, and the audit is clean.
     pub certified: bool,
     /// One for each definition.
     pub sagas: Vec<SagaReport>,
@@ -138,7 +138,8 @@ impl Report {
         let (audited, violations) = (audit.is_some(), audit.unwrap_or_default());
         let mut report = Report { started_at, took_seconds, certified: false, sagas, audited, violations };
         let is_good = |verdict| matches!(verdict, Verdict::Green | Verdict::Exempt);
-        report.certified = report.violations.is_empty() && report.cells().all(|cell| is_good(cell.verdict));
+        let all_good = report.violations.is_empty() && report.cells().all(|cell| is_good(cell.verdict));
+        report.certified = all_good && report.count(Verdict::Green) > 0;
         report
     }
 
@@ -259,6 +260,9 @@ mod tests {
         assert!(report(vec![green()], Some(Vec::new())).certified);
         assert!(!report(vec![green(), cell(&[], &[], &[])], Some(Vec::new())).certified);
         assert!(!report(vec![green()], Some(vec!["I4: a cent is missing".to_owned()])).certified);
+        let exempt = || CellReport { verdict: Verdict::Exempt, ..cell(&[], &[], &[]) };
+        assert!(report(vec![green(), exempt()], Some(Vec::new())).certified);
+        assert!(!report(vec![exempt()], Some(Vec::new())).certified, "nothing was shown");
         let told = report(vec![cell(&[], &["no hit"], &[])], None).to_string();
         assert!(told.contains("VOID pay reply-lost") && told.contains("NOT certified"), "{told}");
     }
