@@ -18,7 +18,7 @@ pub enum Fault {
     ReplyLost,
     /// The command comes twice: in one batch, and again after its reply
     DeliveredTwice,
-    /// The command and its reply go to the end of their topics, behind what came after them
+    /// The command and its reply go to the end of their topics, behind whatever came after them
     Reordered,
     /// The orchestrator is killed with the reply in its hands
     OrchestratorKilled,
@@ -74,9 +74,11 @@ impl Fault {
         matches!(self, Self::FailsAfterCommit | Self::OrchestratorKilled | Self::ParticipantKilled)
     }
 
-    /// Whether the service that reads the step's commands has to be known by name.
+    /// Whether the service that reads the step's commands has to be known by name: to kill it, or to ask how far its
+    /// consumer group, which has the same name, has come.
     pub(super) fn needs_participant(self) -> bool {
-        matches!(self, Self::FailsAfterCommit | Self::ParticipantKilled)
+        let is_asked = matches!(self, Self::DeliveredTwice | Self::UndoDeliveredTwice);
+        is_asked || matches!(self, Self::FailsAfterCommit | Self::ParticipantKilled)
     }
 
     /// Whether an operator turns the saga back at the step.

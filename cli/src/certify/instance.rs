@@ -115,16 +115,29 @@ impl<'s> Run<'s> {
         records
     }
 
-    /// Sends the first message of `topic` again, until one more answer than before is among `answers`; gives it.
+    /// Waits until the participant is done with the first message of `topic` and all that was read with it. What it
+    /// answers from then on, it answers to something else.
+    pub(super) async fn is_done_with(&mut self, topic: &str) {
+        let first = until(SOON, async || self.stage.journal.on(topic, self.saga).into_iter().next()).await;
+        let done = match &first {
+            Some(first) => self.stage.is_committed(&self.participant, first, SOON).await,
+            None => false,
+        };
+        let fact = format!("{} had committed the offset of {topic} before it was sent again", self.participant);
+        self.prove(done, fact);
+    }
+
+    /// Sends the first message of `topic` again, until one of `answers` is younger than that; gives it.
     pub(super) async fn send_again(
         &mut self,
         topic: &str,
         answers: impl Fn(&Self) -> Vec<Record>,
     ) -> anyhow::Result<Option<Record>> {
-        let before = answers(self).len();
+        let since = Utc::now().timestamp_millis();
+        let is_younger = |record: &Record| record.timestamp_ms.is_some_and(|at| at >= since);
         for _ in 0..TRIES {
             self.stage.send_again(topic, self.saga).await?;
-            let answer = until(ANSWER, async || answers(self).into_iter().nth(before)).await;
+            let answer = until(ANSWER, async || answers(self).into_iter().find(&is_younger)).await;
             if let Some(answer) = answer {
                 let copies = self.stage.journal.on(topic, self.saga).len();
                 let answered =

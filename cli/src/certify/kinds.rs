@@ -86,21 +86,24 @@ async fn reply_lost(run: &mut Run<'_>) {
 
 async fn delivered_twice(run: &mut Run<'_>) -> anyhow::Result<()> {
     run.hit(0).await;
-    until(SOON, async || run.replies().into_iter().next()).await;
-    run.send_again(&run.cell.step().command.topic, |run| run.replies()).await?;
+    let command = &run.cell.step().command.topic;
+    run.is_done_with(command).await;
+    run.send_again(command, |run| run.replies()).await?;
     Ok(())
 }
 
 async fn reordered(run: &mut Run<'_>) {
     run.hit(0).await;
     run.hit(1).await;
-    let topic = &run.cell.step().command.topic;
-    let was_put_back = until(SOON, async || {
-        let records = run.stage.journal.on(topic, run.saga);
-        records.into_iter().find(|record| record.header(PUT_BACK).is_some())
-    });
-    let was_put_back = was_put_back.await.is_some();
-    run.prove(was_put_back, format!("{topic} was put back at the end of its partition"));
+    let Step { command, replies, .. } = run.cell.step();
+    for topic in [&command.topic, &replies.success.topic] {
+        let was_put_back = until(SOON, async || {
+            let records = run.stage.journal.on(topic, run.saga);
+            records.into_iter().find(|record| record.header(PUT_BACK).is_some())
+        });
+        let was_put_back = was_put_back.await.is_some();
+        run.prove(was_put_back, format!("{topic} was put back at the end of its partition"));
+    }
 }
 
 async fn undo_fails(run: &mut Run<'_>) -> anyhow::Result<()> {
@@ -114,8 +117,8 @@ async fn undo_delivered_twice(run: &mut Run<'_>) -> anyhow::Result<()> {
     run.hit(0).await;
     run.turn_back().await?;
     run.hit(1).await;
-    until(SOON, async || run.undo_replies().into_iter().next()).await;
     let undo = run.cell.step().undo().map(|undo| undo.command.topic.clone()).unwrap_or_default();
+    run.is_done_with(&undo).await;
     run.send_again(&undo, |run| run.undo_replies()).await?;
     Ok(())
 }

@@ -68,7 +68,7 @@ pub async fn certify(stand: Stand, samples: &Samples, select: &Select, say: impl
     let producer = messaging::Producer::new(&kafka, "certify")?;
     let chaos = Chaos::new(stand.api.clone(), producer.clone());
     let journal = Journal::of(&definitions, &kafka)?;
-    let stage = Stage { stand, producer, chaos, journal };
+    let stage = Stage { stand, producer, chaos, journal, observer: messaging::admin::Observer::new(kafka) };
 
     let participants = Box::pin(controls(&stage, &definitions, &cells, samples)).await?;
     let (mut reports, playable) = sort_out(&stage, &cells, samples, &participants);

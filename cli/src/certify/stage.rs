@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use messaging::Producer;
+use messaging::admin::Observer;
+use messaging::{Producer, Record};
 use serde_json::Value;
 use stack::DataDir;
 use stack::supervisor::control::{Client, Request};
@@ -72,6 +73,8 @@ pub(super) struct Stage {
     pub(super) producer: Producer,
     pub(super) chaos: Chaos,
     pub(super) journal: Journal,
+    /// Tells how far consumer groups have come.
+    pub(super) observer: Observer,
 }
 
 impl Stage {
@@ -88,6 +91,15 @@ impl Stage {
             matches!(state, "COMPLETED" | "COMPENSATED" | "PARKED").then(|| state.to_owned())
         })
         .await
+    }
+
+    /// Waits until `group` has committed the offset of `record`: by then whatever was read with it is answered, too.
+    pub(super) async fn is_committed(&self, group: &str, record: &Record, within: Duration) -> bool {
+        let committed = async || {
+            let offsets = self.observer.committed(group, &record.topic).await.ok()?;
+            offsets.get(&record.partition).is_some_and(|next| *next > record.offset).then_some(())
+        };
+        until(within, committed).await.is_some()
     }
 
     /// Puts a copy of the first message of `saga` on `topic` at the end of that topic.
