@@ -16,6 +16,8 @@ use crate::audit::Target;
 /// The first start of a machine fetches the servers.
 const READY_WITHIN: Duration = Duration::from_secs(600);
 const DOWN_WITHIN: Duration = Duration::from_secs(120);
+/// From then until the process of its supervisor is gone.
+const GONE_WITHIN: Duration = Duration::from_secs(15);
 const INTERVAL: Duration = Duration::from_millis(200);
 /// For the audit: how long ends may take to reach every service.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -27,29 +29,36 @@ pub struct OwnStack {
 }
 
 impl OwnStack {
-    /// Starts one in `data`, with chaos enabled and a failpoint after each commit that is not armed yet.
+    /// Begins to start one in `data`, with chaos enabled and a failpoint after each commit that is not armed yet.
     ///
     /// # Errors
-    /// When a stack runs there, or does not get ready.
-    pub async fn start(data: DataDir) -> anyhow::Result<Self> {
+    /// When a stack runs there.
+    pub async fn spawn(data: DataDir) -> anyhow::Result<Self> {
         data.create()?;
         if Lock::is_taken(&data)? {
             bail!("a stack runs in {}: certify starts one of its own, in a folder of its own", data.root().display());
         }
         let fired = fired(&data);
         std::fs::write(&fired, "")?;
-        let log = data.log("certify-up");
-        let up = Program::new(std::env::current_exe()?, &log)
+        let up = Program::new(std::env::current_exe()?, log(&data))
             .argument("up")
             .argument("--data-dir")
             .argument(data.root())
             .variable("CHAOS_ENABLED", "true")
             .variable("FAILPOINT", "after-commit")
             .variable("FAILPOINT_FIRED", fired);
-        let mut stack = Self { supervisor: up.spawn().await?, data };
+        Ok(Self { supervisor: up.spawn().await?, data })
+    }
+
+    /// Waits until all of it is ready, and gives it as it is certified.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub async fn ready(&mut self) -> anyhow::Result<Stand> {
         let begun = Instant::now();
-        while !stack.is_ready()? {
-            if let Some(status) = stack.supervisor.try_wait()? {
+        while !self.is_ready()? {
+            let log = log(&self.data);
+            if let Some(status) = self.supervisor.try_wait()? {
                 bail!("the stack did not start ({status}): {}", std::fs::read_to_string(&log).unwrap_or_default());
             }
             if begun.elapsed() > READY_WITHIN {
@@ -57,7 +66,7 @@ impl OwnStack {
             }
             tokio::time::sleep(INTERVAL).await;
         }
-        Ok(stack)
+        self.stand()
     }
 
     fn is_ready(&self) -> anyhow::Result<bool> {
@@ -65,11 +74,7 @@ impl OwnStack {
         Ok(State::read(&self.data)?.is_some_and(|state| ours(&state) && state.stack == StackState::Ready))
     }
 
-    /// The stack as it is certified.
-    ///
-    /// # Errors
-    /// When it has gone down.
-    pub fn stand(&self) -> anyhow::Result<Stand> {
+    fn stand(&self) -> anyhow::Result<Stand> {
         let api = Api::new(self.data.state_file())?;
         let target = Target {
             postgres: api.address("postgres")?,
@@ -93,14 +98,19 @@ impl OwnStack {
             down = down.argument("--wipe");
         }
         let mut child = down.argument("--data-dir").argument(self.data.root()).spawn().await?;
-        let status = tokio::time::timeout(DOWN_WITHIN, child.wait()).await;
-        let status = status.map_err(|_| anyhow!("the stack in {} does not end", self.data.root().display()))??;
+        let still_runs = |_| anyhow!("the stack in {} does not end", self.data.root().display());
+        let status = tokio::time::timeout(DOWN_WITHIN, child.wait()).await.map_err(still_runs)??;
         if !status.success() {
             bail!("symphony down failed ({status}) in {}", self.data.root().display());
         }
-        self.supervisor.wait().await?;
+        // One that has only just begun does not hear it.
+        tokio::time::timeout(GONE_WITHIN, self.supervisor.wait()).await.map_err(still_runs)??;
         Ok(())
     }
+}
+
+fn log(data: &DataDir) -> std::path::PathBuf {
+    data.log("certify-up")
 }
 
 fn fired(data: &DataDir) -> std::path::PathBuf {

@@ -1,10 +1,13 @@
 //! `symphony certify`: every step of every saga under every fault, on a stack of its own.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use stack::{DataDir, Repository};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Context;
 use crate::certify::own::OwnStack;
@@ -42,23 +45,25 @@ pub async fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     }
-    let temporary = tempfile::tempdir()?;
+    // PostgreSQL may run as another user: what it had to put elsewhere would outlive this folder.
+    let open_to_all = Permissions::from_mode(0o755);
+    let temporary = tempfile::Builder::new().prefix("symphony-certify-").permissions(open_to_all).tempdir()?;
     let data = match &context.named {
         true => context.data.clone(),
         false => DataDir::at(&temporary.path().join("stack"))?,
     };
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     eprintln!("starting a stack in {}", data.root().display());
-    let stack = tokio::select! {
-        stack = OwnStack::start(data) => stack?,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-    };
+    let mut stack = OwnStack::spawn(data).await?;
     let select = Select { definitions: args.definition.clone(), steps: args.step.clone(), faults: args.fault.clone() };
-    let report = match stack.stand() {
-        Ok(stand) => tokio::select! {
-            report = Box::pin(certify(stand, &samples, &select, |line| eprintln!("{line}"))) => report,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-        },
-        Err(error) => Err(error),
+    let played = async {
+        let stand = stack.ready().await?;
+        Box::pin(certify(stand, &samples, &select, |line| eprintln!("{line}"))).await
+    };
+    let report = tokio::select! {
+        report = played => report,
+        _ = interrupt.recv() => Err(anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow!("terminated")),
     };
     let down = stack.down(!context.named).await;
     let report = report?;

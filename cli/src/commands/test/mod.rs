@@ -6,6 +6,8 @@ mod licence;
 mod run;
 mod structure;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -177,9 +179,11 @@ async fn integration(runner: &Runner) -> anyhow::Result<bool> {
     passed
 }
 
-/// Starts servers with their data in `folder`, on ports that nobody has, whatever else runs on this machine. Returns the
-/// file that tells the tests where they are, too.
+/// Starts servers with their data in `folder`, which is opened to all, on ports that nobody has, whatever else runs on
+/// this machine. Returns the file that tells the tests where they are, too.
 pub async fn start_servers(folder: &Path) -> anyhow::Result<(Running, PathBuf)> {
+    // PostgreSQL may run as another user: what it had to put elsewhere would outlive the folder.
+    std::fs::set_permissions(folder, Permissions::from_mode(0o755)).with_context(|| folder.display().to_string())?;
     let data = DataDir::at(folder)?;
     let announce = |cache: &Path| eprintln!("fetching the servers into {}", cache.display());
     let running = servers::start_all(&data, Ports::FREE, announce).await?;
