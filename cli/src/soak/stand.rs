@@ -16,7 +16,7 @@ use stack::servers::Endpoints;
 use stack::supervisor::control::{Client, Request};
 use stack::supervisor::state::{ComponentState, Phase, State};
 use stack::supervisor::{self, Lock, Report, SERVICES};
-use stack::{DataDir, wipe};
+use stack::{DataDir, fetch, wipe};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -38,6 +38,7 @@ pub(super) struct Stand {
     shim: Result<Shim, &'static str>,
     disk: Result<Disk, &'static str>,
     supervisor: JoinHandle<Result<(), stack::Error>>,
+    _listeners: [Reservation; 2],
 }
 
 impl Stand {
@@ -63,7 +64,10 @@ impl Stand {
         let programs = std::env::current_exe().context("finding this program")?;
         let programs = programs.parent().map(Path::to_path_buf).unwrap_or_default();
         let proxy = Proxy::start(&programs, &folder).await?;
-        let (ports, links) = links(&proxy).await?;
+        // Now, as nobody holds the ports while the supervisor does it.
+        let announce = |cache: &Path| eprintln!("fetching the servers into {}", cache.display());
+        Box::pin(fetch::ensure(announce)).await?;
+        let (ports, links, reserved) = links(&proxy).await?;
         let mut environment = vec![("CHAOS_ENABLED".to_owned(), "true".to_owned())];
         environment.extend(shim.iter().flat_map(Shim::environment));
         let options = supervisor::Options {
@@ -76,6 +80,8 @@ impl Stand {
         let report = Report::new(move |line| append(&log, line));
         let (sender, ready) = oneshot::channel();
         let ready_state = move |state: &State| drop(sender.send(state.clone()));
+        // Given back only for the supervisor to reserve them.
+        drop(reserved.servers);
         let mut supervisor = tokio::spawn(supervisor::run(lock, options, report, ready_state));
         tokio::select! {
             state = ready => state.context("the supervisor ended")?,
@@ -86,7 +92,8 @@ impl Stand {
         };
         let endpoints = Endpoints { ports, links };
         let http = Http::builder().connect_timeout(Duration::from_secs(2)).timeout(Duration::from_secs(5)).build()?;
-        let stand = Self { folder, data, endpoints, proxy, http, shim, disk, supervisor };
+        let stand =
+            Self { folder, data, endpoints, proxy, http, shim, disk, supervisor, _listeners: reserved.listeners };
         // Whoever was faster at a port has broken the links.
         for (name, port) in [("postgres", ports.postgres), ("kafka", ports.kafka), ("connect", ports.connect)] {
             let url = stand.component(name)?.url;
@@ -191,19 +198,31 @@ impl Stand {
     }
 }
 
+/// Ports that nobody else may take meanwhile.
+struct Reserved {
+    /// Of PostgreSQL, Kafka and Connect.
+    servers: [Reservation; 3],
+    /// Of the broker's listeners, held as long as it may be killed and started again.
+    listeners: [Reservation; 2],
+}
+
 /// Chooses the servers' ports and opens a proxy for every link.
-async fn links(proxy: &Proxy) -> anyhow::Result<(Ports, Links)> {
-    let reserved = (0..5).map(|_| Reservation::free()).collect::<Result<Vec<_>, _>>()?;
-    let port = |index: usize| reserved[index].port();
-    let ports = Ports { postgres: port(0), kafka: port(1), connect: port(2) };
+async fn links(proxy: &Proxy) -> anyhow::Result<(Ports, Links, Reserved)> {
+    let free = Reservation::free;
+    let reserved = Reserved { servers: [free()?, free()?, free()?], listeners: [free()?, free()?] };
+    let [postgres, kafka, connect] = reserved.servers.each_ref().map(Reservation::port);
+    let ports = Ports { postgres, kafka, connect };
+    let [for_services, for_connect] = reserved.listeners.each_ref().map(Reservation::port);
     let to_postgres = proxy.open(Link::ServicesPostgres, ports.postgres).await?;
     let mut postgres: std::collections::BTreeMap<String, u16> =
         SERVICES.iter().map(|service| (service.name.to_owned(), to_postgres)).collect();
     postgres.insert("order-api".into(), proxy.open(Link::OrderApiPostgres, ports.postgres).await?);
     postgres.insert(CONNECT.into(), proxy.open(Link::ConnectPostgres, ports.postgres).await?);
-    let services = Listener { port: port(3), advertised: proxy.open(Link::ServicesKafka, port(3)).await? };
-    let connect = Listener { port: port(4), advertised: proxy.open(Link::ConnectKafka, port(4)).await? };
-    Ok((ports, Links { postgres, services_to_kafka: Some(services), connect_to_kafka: Some(connect) }))
+    let advertised = proxy.open(Link::ServicesKafka, for_services).await?;
+    let services_to_kafka = Some(Listener { port: for_services, advertised });
+    let advertised = proxy.open(Link::ConnectKafka, for_connect).await?;
+    let connect_to_kafka = Some(Listener { port: for_connect, advertised });
+    Ok((ports, Links { postgres, services_to_kafka, connect_to_kafka }, reserved))
 }
 
 fn append(file: &Path, line: &str) {

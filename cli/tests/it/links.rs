@@ -6,7 +6,7 @@ use rand::seq::SliceRandom;
 use serde_json::json;
 use testkit::{Cluster, Env, FaultProxy, LinkedServers, SERVICES, wait_until};
 
-use crate::stand::{assert_all_ended_and_clean, number, placed, under_load};
+use crate::stand::{ALONE, assert_all_ended_and_clean, number, placed, under_load};
 
 const MIX: &str = "declined=5,unserved=10";
 
@@ -116,6 +116,7 @@ async fn survive(cluster: &Cluster<'_>, faults: &FaultProxy, what: &str, harm: i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_link_may_be_slow_be_reset_and_be_cut_and_every_order_outlives_it() {
+    let _alone = ALONE.lock().await;
     let mut random = testkit::rng();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let faults = FaultProxy::start(folder.path()).await;

@@ -5,8 +5,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use symphony_cli::commands::test::start_servers;
 use testkit::{Env, Servers, order};
 
+use crate::stand::{ALONE, SOON};
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_servers_of_the_tests_start_beside_others_with_the_usual_ports_taken() {
+    let _alone = ALONE.lock().await;
     let usual = [8081, 9092, 54_321];
     // One that cannot be taken is taken already.
     let _taken: Vec<_> =
@@ -37,6 +40,6 @@ async fn the_servers_of_the_tests_start_beside_others_with_the_usual_ports_taken
     assert_eq!(connectors.text().await.expect("text"), "[]");
 
     let id = cluster.place(&order()).await;
-    assert_eq!(cluster.ended(id, crate::stand::SOON).await["status"], "COMPLETED", "the others go on");
+    assert_eq!(cluster.ended(id, SOON).await["status"], "COMPLETED", "the others go on");
     running.stop().await;
 }

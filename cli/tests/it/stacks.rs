@@ -10,16 +10,15 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
+use tokio::sync::MutexGuard;
 
-/// A stack takes a gigabyte: one test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
+use crate::stand::ALONE;
 
 const SERVERS: [&str; 3] = ["postgres", "kafka", "connect"];
 const SERVICES: [&str; 7] =
@@ -143,7 +142,7 @@ impl Drop for Stack {
 }
 
 fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    ALONE.blocking_lock()
 }
 
 fn stderr(output: &Output) -> String {

@@ -10,6 +10,10 @@ use symphony_cli::api::Api;
 use symphony_cli::audit::{Report, Target, audit};
 use symphony_cli::commands::load::{Args, Summary, load};
 use testkit::{Cluster, Env, Process};
+use tokio::sync::Mutex;
+
+/// Held by whoever starts servers of its own: they take a gigabyte, so one test at a time has some.
+pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Longer than any order takes that is not made to wait, on a slow machine too.
 pub(crate) const SOON: Duration = Duration::from_secs(180);

@@ -45,7 +45,8 @@ impl LinkedServers {
             address.port()
         };
 
-        let postgres = free().port();
+        let reserved = free();
+        let postgres = reserved.port();
         let mut links = Links::default();
         for client in SERVICES.iter().map(|(service, _)| *service).chain([CONNECT]) {
             let port = open(format!("{client}-postgres"), postgres).await;
@@ -58,6 +59,8 @@ impl LinkedServers {
         let advertised = open("connect-kafka".to_owned(), connect.port()).await;
         links.connect_to_kafka = Some(Listener { port: connect.port(), advertised });
 
+        // Given back only for whoever reserves it next.
+        drop(reserved);
         let wanted = Ports { postgres, ..Ports::FREE };
         let servers = servers::Servers::behind(&data, &files, wanted, links.clone()).expect("servers");
         let ports = servers.endpoints.ports;
