@@ -18,6 +18,16 @@ pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 /// Longer than any order takes that is not made to wait, on a slow machine too.
 pub(crate) const SOON: Duration = Duration::from_secs(180);
 
+/// Says that a test cannot be done here, and why: in the summary of `symphony test` too, as nobody sees what a test prints
+/// that passes.
+pub(crate) fn skipped(what: &str) {
+    eprintln!("SKIPPED: {what}");
+    let Some(file) = std::env::var_os("SYMPHONY_TEST_SKIPPED") else { return };
+    let mut file =
+        std::fs::OpenOptions::new().create(true).append(true).open(file).expect("the list of what is skipped");
+    std::io::Write::write_all(&mut file, format!("{}\n", what.replace('\n', " ")).as_bytes()).expect("a line in it");
+}
+
 /// The folder of the stack that the commands see: a state file with the addresses of `cluster`.
 pub(crate) fn data_dir(cluster: &Cluster<'_>) -> PathBuf {
     let folder = cluster.env().dir().join("stack");

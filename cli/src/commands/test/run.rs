@@ -42,10 +42,15 @@ impl Runner {
             let line = String::from_utf8_lossy(&line).into_owned();
             eprintln!("{line}");
             if line.starts_with("test result:") {
-                self.results.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                self.add_result(line);
             }
         }
         Ok(child.wait().await?.success())
+    }
+
+    /// Keeps a line for the summary.
+    pub(super) fn add_result(&self, line: String) {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 
     /// Runs `command` to its end and gives what it wrote to stdout.

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::{SOON, Stack, alone, port, until};
+use crate::stand::skipped;
 
 /// Room for a new cluster with all databases, and some more.
 const SIZE: &str = "size=512m,mode=755";
@@ -74,7 +75,9 @@ fn orders_are_refused_while_the_databases_disk_is_full_and_none_is_lost() {
     let _alone = alone();
     let disk = match Disk::mount() {
         Ok(disk) => disk,
-        Err(reason) => return eprintln!("SKIPPED: no disk of its own can be mounted here: {reason}"),
+        Err(reason) => {
+            return skipped(&format!("a full disk under PostgreSQL: no tmpfs can be mounted here: {}", reason.trim()));
+        }
     };
     let stack = Stack::new();
     std::fs::create_dir_all(stack.data()).expect("a folder");
