@@ -371,11 +371,28 @@ fn partitions(client: &BaseConsumer, topic: &str) -> Result<i32, AdminError> {
 }
 
 fn watermarks(client: &BaseConsumer, topic: &str) -> Result<Vec<(i64, i64)>, AdminError> {
-    (0..partitions(client, topic)?)
-        .map(|partition| {
-            client.fetch_watermarks(topic, partition, TIMEOUT).map_err(failed(format!("read the ends of {topic}")))
-        })
-        .collect()
+    (0..partitions(client, topic)?).map(|partition| ends_of(client, topic, partition)).collect()
+}
+
+/// The first and the next offset of a partition. For a moment after a broker's start nobody leads it: that is waited for.
+fn ends_of(client: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64), AdminError> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    let began = Instant::now();
+    loop {
+        match client.fetch_watermarks(topic, partition, TIMEOUT) {
+            Err(error) if is_leaderless(&error) && began.elapsed() < TIMEOUT => {
+                std::thread::sleep(PAUSE);
+                // Whom to ask is known from the metadata.
+                client.fetch_metadata(Some(topic), TIMEOUT).map_err(failed(format!("find the leaders of {topic}")))?;
+            }
+            ends => return ends.map_err(failed(format!("read the ends of {topic}"))),
+        }
+    }
+}
+
+fn is_leaderless(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition};
+    matches!(error.rdkafka_error_code(), Some(LeaderNotAvailable | NotLeaderForPartition))
 }
 
 /// Gives `take` every message from the offsets `from` (by partition, else from the first) to `ends`, until it wants no
