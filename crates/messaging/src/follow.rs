@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,8 +46,8 @@ pub fn follow(
         // Where reading goes on when what was to come next is removed. Skipping to the end would lose what is between.
         .set("auto.offset.reset", "earliest")
         .set("enable.partition.eof", "true");
-    let consumer: BaseConsumer =
-        client.create().map_err(|source| ClientError::new(format!("follow {topic}"), source))?;
+    let consumer =
+        client.create_with_context(Reader).map_err(|source| ClientError::new(format!("follow {topic}"), source))?;
     let (sender, caught_up) = watch::channel(false);
     let follower = Follower {
         consumer,
@@ -59,8 +60,21 @@ pub fn follow(
     Ok(Following { caught_up, stopped: tokio::task::spawn_blocking(move || follower.run(apply)) })
 }
 
+/// Says what the client has to say, but not each time that it has read all there is, which it takes for an error.
+struct Reader;
+
+impl ClientContext for Reader {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(%error, reason, "the Kafka client of a follower has an error");
+        }
+    }
+}
+
+impl ConsumerContext for Reader {}
+
 struct Follower {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Reader>,
     topic: String,
     prefix: String,
     stop: CancellationToken,
