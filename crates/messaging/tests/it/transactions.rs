@@ -85,13 +85,17 @@ async fn reading_to_the_end_ends_behind_transactions() {
     assert_eq!(read.expect("it ends").expect("it is read").len(), 4);
 
     let (stop, seen) = (CancellationToken::new(), std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+    // A follower that nobody stops keeps the runtime of a failed test for ever.
+    let _stopped = stop.clone().drop_guard();
     let counted = seen.clone();
     let mut following = follow(&kafka, COMMANDS, stop.clone(), move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
     })
     .expect("a follower");
-    let caught_up = tokio::time::timeout(Duration::from_secs(20), following.caught_up.wait_for(|done| *done)).await;
-    assert!(caught_up.is_ok(), "it says that it knows all");
+    let caught_up = following.caught_up.wait_for(|done| *done);
+    // What it gives borrows the value: kept, it would stop the follower.
+    let caught_up = tokio::time::timeout(Duration::from_secs(20), caught_up).await.is_ok();
+    assert!(caught_up, "it says that it knows all");
     assert_eq!(seen.load(Ordering::Relaxed), 4);
     stop.cancel();
     following.stopped.await.expect("it ends");

@@ -59,6 +59,8 @@ async fn a_due_charge_is_made_once_answered_and_then_forgotten() {
 
     // Two replicas look for what is due, while an undo comes for one.
     let stop = CancellationToken::new();
+    // Tasks of a failed test end too.
+    let _stopped = stop.clone().drop_guard();
     let mut replicas = tokio::task::JoinSet::new();
     for name in ["one", "two"] {
         let producer = Producer::new(&env.kafka(), name).expect("a producer");
@@ -102,6 +104,8 @@ async fn an_answer_that_was_charged_but_not_sent_before_a_crash_is_sent() {
     assert_eq!(books(&env.pool("payment"), order).await, ("CHARGED".to_owned(), 1, 0));
 
     let stop = CancellationToken::new();
+    // Tasks of a failed test end too.
+    let _stopped = stop.clone().drop_guard();
     let producer = Producer::new(&env.kafka(), "restarted").expect("a producer");
     let task = slow::answer_due(env.role_pool("payment"), producer, Duration::from_millis(20), stop.clone());
     let task = tokio::spawn(task);
