@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,14 +27,28 @@ __attribute__((constructor)) static void begin(void) {
     close(file);
 }
 
+static void shift(struct timespec *time, int64_t by) {
+    int64_t nanos = time->tv_nsec + by % 1000000000;
+    time->tv_sec += by / 1000000000 + (nanos >= 1000000000) - (nanos < 0);
+    time->tv_nsec = nanos + (nanos < 0 ? 1000000000 : 0) - (nanos >= 1000000000 ? 1000000000 : 0);
+}
+
 int clock_gettime(clockid_t clock, struct timespec *time) {
     if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     int failed = real(clock, time);
     if (failed || !offset || (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE)) return failed;
-    int64_t nanos = time->tv_nsec + *offset % 1000000000;
-    time->tv_sec += *offset / 1000000000 + (nanos >= 1000000000) - (nanos < 0);
-    time->tv_nsec = nanos + (nanos < 0 ? 1000000000 : 0) - (nanos >= 1000000000 ? 1000000000 : 0);
+    shift(time, *offset);
     return 0;
+}
+
+// Who waits until a moment of the shifted clock (librdkafka does) waits by the machine's, which is not shifted: it would
+// wait by the whole step too long, which nobody does whose machine is wrong as a whole.
+int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct timespec *restrict moment) {
+    static int (*wait)(cnd_t *, mtx_t *, const struct timespec *);
+    if (!wait) wait = (int (*)(cnd_t *, mtx_t *, const struct timespec *))dlsym(RTLD_NEXT, "cnd_timedwait");
+    struct timespec unshifted = *moment;
+    if (offset) shift(&unshifted, -*offset);
+    return wait(condition, mutex, &unshifted);
 }
 
 int gettimeofday(struct timeval *restrict value, void *restrict zone) {

@@ -3,6 +3,7 @@
 
 mod audit;
 mod certify;
+mod clock;
 mod commands;
 mod contracts;
 mod counts;
