@@ -142,12 +142,12 @@ async fn stages(args: &Args, summary: &mut Summary) -> anyhow::Result<()> {
         return Ok(());
     }
     let unit = cargo(["test", "--release", "--workspace", "--lib", "--bins", "--no-fail-fast"]);
-    summary.stage("unit tests", runner.run(unit)).await?;
+    summary.stage("unit tests", runner.run_tests(unit)).await?;
     // Test binaries that need no server, chosen by name: choosing packages would unify features anew, and build
     // the dependencies once more.
     let mut pure = cargo(["test", "--release", "--workspace", "--no-fail-fast"]);
     pure.args(["--test", "machine", "--test", "contracts", "--test", "sim"]);
-    summary.stage("property and contract tests", runner.run(pure)).await?;
+    summary.stage("property and contract tests", runner.run_tests(pure)).await?;
     if !args.fast {
         summary.stage("integration tests", integration(&runner)).await?;
     }
@@ -175,7 +175,7 @@ async fn integration(runner: &Runner) -> anyhow::Result<bool> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         tests.env("RUST_TEST_THREADS", cores.min(MOST_AT_ONCE).to_string());
     }
-    let passed = runner.run(tests).await;
+    let passed = runner.run_tests(tests).await;
     running.stop().await;
     // Written by tests that cannot be done on this machine, and pass.
     for line in std::fs::read_to_string(&skipped).unwrap_or_default().lines() {

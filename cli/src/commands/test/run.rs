@@ -3,15 +3,32 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
+
+/// Longer than any single test takes on a slow machine. Tests that say nothing for so long hang, and would only end with
+/// the patience of whoever runs them.
+const LONGEST_TEST: Duration = Duration::from_secs(15 * 60);
 
 /// Runs commands in the root of the repository.
 pub(super) struct Runner {
     root: PathBuf,
     results: Mutex<Vec<String>>,
+}
+
+/// The group of a process and whatever it has started, ended with the value: the tests of a `cargo` too.
+struct Group(i32);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Mostly nobody is left.
+        let _ = killpg(Pid::from_raw(self.0), Signal::SIGKILL);
+    }
 }
 
 /// `cargo` with `arguments`: the one that built this program, if it says so.
@@ -32,20 +49,39 @@ impl Runner {
     }
 
     /// Runs `command` to its end; its output goes to stderr. Tells whether it succeeded.
-    pub(super) async fn run(&self, mut command: Command) -> anyhow::Result<bool> {
+    pub(super) async fn run(&self, command: Command) -> anyhow::Result<bool> {
+        self.run_within(command, Duration::MAX).await
+    }
+
+    /// The same with tests, of which one may hang.
+    pub(super) async fn run_tests(&self, command: Command) -> anyhow::Result<bool> {
+        self.run_within(command, LONGEST_TEST).await
+    }
+
+    /// Runs `command`, and ends it with all its children when it writes no line for `silence`.
+    async fn run_within(&self, mut command: Command, silence: Duration) -> anyhow::Result<bool> {
         let program = command.as_std().get_program().display().to_string();
-        command.current_dir(&self.root).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.current_dir(&self.root).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).process_group(0);
         let mut child = command.spawn().with_context(|| format!("starting {program}"))?;
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Group);
         let output = child.stdout.take().context("the output of a child")?;
         let mut lines = BufReader::new(output).split(b'\n');
-        while let Some(line) = lines.next_segment().await? {
-            let line = String::from_utf8_lossy(&line).into_owned();
-            eprintln!("{line}");
-            if line.starts_with("test result:") {
-                self.add_result(line);
+        let mut last = String::new();
+        loop {
+            let Ok(line) = tokio::time::timeout(silence, lines.next_segment()).await else {
+                bail!("{program} was ended: nothing was heard for {} minutes after \"{last}\"", silence.as_secs() / 60);
+            };
+            let Some(line) = line? else { break };
+            last = String::from_utf8_lossy(&line).into_owned();
+            eprintln!("{last}");
+            if last.starts_with("test result:") {
+                self.add_result(last.clone());
             }
         }
-        Ok(child.wait().await?.success())
+        let ended = child.wait().await?;
+        // Its number may be another's now.
+        std::mem::forget(group);
+        Ok(ended.success())
     }
 
     /// Keeps a line for the summary.
