@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use symphony_cli::commands::test::start_servers;
 use testkit::{Env, Servers, order};
 
-use crate::stand::{ALONE, SOON};
+use crate::stand::{SOON, place_for_servers};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_servers_of_the_tests_start_beside_others_with_the_usual_ports_taken() {
-    let _alone = ALONE.lock().await;
+    let _place = place_for_servers().await;
     let usual = [8081, 9092, 54_321];
     // One that cannot be taken is taken already.
     let _taken: Vec<_> =

@@ -10,10 +10,15 @@ use symphony_cli::api::Api;
 use symphony_cli::audit::{Report, Target, audit};
 use symphony_cli::commands::load::{Args, Summary, load};
 use testkit::{Cluster, Env, Process};
-use tokio::sync::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Held by whoever starts servers of its own: they take a gigabyte, so one test at a time has some.
-pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
+/// Whoever starts servers of its own takes one of these: servers take a gigabyte, so only two tests at a time have some.
+static PLACES: Semaphore = Semaphore::const_new(2);
+
+/// A place for servers of one's own, until it is dropped.
+pub(crate) async fn place_for_servers() -> SemaphorePermit<'static> {
+    PLACES.acquire().await.expect("it is never closed")
+}
 
 /// Longer than any order takes that is not made to wait, on a slow machine too.
 pub(crate) const SOON: Duration = Duration::from_secs(180);

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 use tokio::runtime::Runtime;
 
-use super::{SOON, Stack, alone, port, stderr, until};
+use super::{SOON, Stack, place, port, stderr, until};
 
 /// So that orders are published again at once, a megabyte of log is a lag, and one missed heartbeat a stall.
 const HASTY: [(&str, &str); 6] = [
@@ -142,7 +142,7 @@ impl Stack {
 
 #[test]
 fn a_lag_a_failed_task_a_changed_setting_and_a_missing_publication_are_seen_and_mended() {
-    let _alone = alone();
+    let _place = place();
     let stack = Stack::new();
     stack.succeed_with(&["up", "--detach"], &HASTY);
     assert_eq!(stack.alarms(), Vec::<String>::new());
@@ -191,7 +191,7 @@ fn a_lag_a_failed_task_a_changed_setting_and_a_missing_publication_are_seen_and_
 
 #[test]
 fn topics_deleted_under_load_are_made_again_and_refilled_from_the_databases() {
-    let _alone = alone();
+    let _place = place();
     let stack = Stack::new();
     stack.succeed_with(&["up", "--detach"], &HASTY);
     // An end that one of its readers has not heard when the topic is lost: nobody would tell it again.
@@ -223,7 +223,7 @@ fn topics_deleted_under_load_are_made_again_and_refilled_from_the_databases() {
 
 #[test]
 fn a_slot_that_vanished_is_never_made_again_in_silence_and_a_start_or_a_repair_heals_what_was_lost() {
-    let _alone = alone();
+    let _place = place();
     let stack = Stack::new();
     stack.succeed_with(&["up", "--detach"], &HASTY);
     // Completed: Debezium has read something, and Connect keeps its offsets.

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Stack, alone, stderr};
+use super::{Stack, place, stderr};
 
 #[test]
 fn a_certification_kills_processes_of_its_own_stack_and_takes_it_down() {
-    let _alone = alone();
+    let _place = place();
     let stack = Stack::new();
     let out = stack.folder.path().join("out");
     let faults = ["orchestrator-killed", "participant-killed", "fails-after-commit"];

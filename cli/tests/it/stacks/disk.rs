@@ -9,7 +9,7 @@ use chrono::Utc;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{SOON, Stack, alone, port, until};
+use super::{SOON, Stack, place, port, until};
 use crate::stand::skipped;
 
 /// Room for a new cluster with all databases, and some more.
@@ -61,18 +61,19 @@ impl Drop for Disk {
 }
 
 /// The status that answers a new order.
-fn place(stack: &Stack) -> u16 {
+fn order(stack: &Stack) -> u16 {
     let url = format!("http://127.0.0.1:{}/api/orders", port(&stack.component("order-api")));
-    let client = reqwest::Client::new();
-    let answer = client.post(url).json(&testkit::order()).timeout(Duration::from_secs(30)).send();
+    let answer = async {
+        let client = reqwest::Client::new();
+        client.post(url).json(&testkit::order()).timeout(Duration::from_secs(30)).send().await
+    };
     // No answer is none that promises anything.
     Runtime::new().expect("a runtime").block_on(answer).map_or(0, |answer| answer.status().as_u16())
 }
 
 #[test]
-#[ignore = "fills memory with a disk: run with --ignored"]
 fn orders_are_refused_while_the_databases_disk_is_full_and_none_is_lost() {
-    let _alone = alone();
+    let _place = place();
     let disk = match Disk::mount() {
         Ok(disk) => disk,
         Err(reason) => {
@@ -93,7 +94,7 @@ fn orders_are_refused_while_the_databases_disk_is_full_and_none_is_lost() {
     until("PostgreSQL to find its disk full", SOON, || said() > 0);
     let mut refused = 0;
     until("an order to be refused", SOON, || {
-        refused += u32::from(place(&stack) == 503);
+        refused += u32::from(order(&stack) == 503);
         refused >= 3
     });
     disk.free();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tokio::runtime::Runtime;
 
-use super::{SOON, Stack, alone, port, stderr, until};
+use super::{SOON, Stack, place, port, stderr, until};
 
 /// Order and status.
 type Orders = BTreeMap<String, String>;
@@ -81,15 +81,14 @@ fn damage(backup: &Path) -> PathBuf {
 }
 
 #[test]
-#[ignore = "takes three minutes: run with --ignored"]
 fn every_accepted_order_survives_the_loss_of_all_that_the_databases_wrote_after_a_backup() {
-    let _alone = alone();
+    let _place = place();
     let stack = Stack::new();
     let backup = stack.folder.path().join("backup");
     let folder = backup.to_str().expect("UTF-8");
     stack.refuses(&["backup"], "no stack runs here");
     stack.succeed(&["up", "--detach"]);
-    let (began, load) = (Utc::now(), stack.load(1_500));
+    let (began, load) = (Utc::now(), stack.load(6_000));
     stack.in_full_swing(began);
     stack.succeed(&["backup", "--to", folder]);
     assert!(load.wait_with_output().expect("the load's end").status.success());
