@@ -1,4 +1,4 @@
-//! Refuses orders while too much of the outbox waits to be published.
+//! Refuses orders while too much of the outbox waits to be published. Nor are open ones published again meanwhile.
 //!
 //! What Debezium has not read, PostgreSQL keeps: by and by the log would fill the disk, or the replication slot would be
 //! lost at `max_slot_wal_keep_size`. Long before, clients are told to come later.

@@ -106,7 +106,7 @@ pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
     });
     let checked = backlog.clone();
     app.health_check("outbox backlog", Importance::Optional, move || std::future::ready(checked.check()));
-    let watch = backlog.watch(pool.clone(), shutdown.clone());
+    let watch = backlog.clone().watch(pool.clone(), shutdown.clone());
     app.task("outbox backlog", async move {
         watch.await;
         Ok(())
@@ -116,7 +116,7 @@ pub async fn build(config: Config, mut app: App) -> Result<App, BoxError> {
     app.health_check("change capture", Importance::Optional, move || std::future::ready(checked.check()));
     let watch = capture.watch(pool.clone(), app.kafka().clone(), shutdown.clone());
     app.task("change capture", async move { Ok(watch.await?) });
-    let reconcile = reconciler::run(pool.clone(), config.reconciler, shutdown.clone());
+    let reconcile = reconciler::run(pool.clone(), config.reconciler, backlog, shutdown.clone());
     app.task("order reconciler", async move {
         reconcile.await;
         Ok(())

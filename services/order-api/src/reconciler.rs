@@ -5,6 +5,9 @@
 //! orchestrator answers a trigger that it knows with everything that is outstanding, or with the event of the saga's rest
 //! or end. So one rule heals every loss, and this service needs to know nothing of the others. What was not lost is only
 //! said twice.
+//!
+//! While nothing is published at all, saying it again adds to the log that waits and heals nothing. So it waits, as new
+//! orders do, while too much of it does.
 
 use std::time::Duration;
 
@@ -12,6 +15,7 @@ use service_kit::CancellationToken;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgPool, Row};
 
+use crate::backlog::Backlog;
 use crate::config::ReconcilerConfig;
 use crate::metrics;
 
@@ -85,8 +89,9 @@ impl Look {
     }
 }
 
-/// Looks every interval until `stop`. One replica at a time: the others find the turn taken.
-pub async fn run(pool: PgPool, config: ReconcilerConfig, stop: CancellationToken) {
+/// Looks every interval until `stop`. One replica at a time: the others find the turn taken. Not while the `backlog` is full:
+/// with enough open orders, what is published again would fill the disk that refusing new ones is to save.
+pub async fn run(pool: PgPool, config: ReconcilerConfig, backlog: Backlog, stop: CancellationToken) {
     let interval = Duration::from_millis(config.interval_ms);
     let mut wait = interval;
     loop {
@@ -95,6 +100,9 @@ pub async fn run(pool: PgPool, config: ReconcilerConfig, stop: CancellationToken
             () = tokio::time::sleep(wait) => {}
         }
         wait = interval;
+        if backlog.is_full() {
+            continue;
+        }
         match look(&pool, &config).await {
             Ok(Some(look)) => {
                 report(&look);

@@ -17,7 +17,14 @@ async fn connector(env: &Env, verb: &str) {
 #[tokio::test]
 async fn orders_are_refused_while_the_outbox_is_not_published_and_taken_again_when_it_is() {
     let env = Env::new("orders").await;
-    let settings = [("BACKLOG_INTERVAL_MS", "100"), ("BACKLOG_MAX_RETAINED_MB", "64")];
+    let settings = [
+        ("BACKLOG_INTERVAL_MS", "100"),
+        ("BACKLOG_MAX_RETAINED_MB", "64"),
+        // Nobody ends these orders: each is published again every second.
+        ("RECONCILER_INTERVAL_MS", "100"),
+        ("RECONCILER_PENDING_AFTER_MS", "1000"),
+        ("RECONCILER_MAX_INTERVAL_MS", "1000"),
+    ];
     let service = env.start_service("order-api", &settings).await;
     env.start_connector().await;
     let pool = env.pool("orders");
@@ -46,6 +53,16 @@ async fn orders_are_refused_while_the_outbox_is_not_published_and_taken_again_wh
     assert_eq!(post_with_key(&service, "after", &order()).await.problem(), "backlog");
     assert_eq!(count(&pool, "SELECT count(*) FROM orders").await, orders);
 
+    // Nor is anything published again, which would only be more log that nobody reads.
+    let events = async || count(&pool, "SELECT count(*) FROM order_outbox").await;
+    wait_until("nothing is added to the outbox", PATIENCE, async || {
+        let before = events().await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        events().await == before
+    })
+    .await;
+    let waiting = events().await;
+
     // It serves everything else, and says what is wrong.
     let ready = get(&service, "/readyz?verbose").await;
     assert_eq!(ready.status, 200);
@@ -58,4 +75,6 @@ async fn orders_are_refused_while_the_outbox_is_not_published_and_taken_again_wh
 
     connector(&env, "resume").await;
     wait_until("orders are taken again", PATIENCE, async || post(&service, &order()).await.status == 202).await;
+    let placed = async || count(&pool, "SELECT count(*) FROM orders").await - orders;
+    wait_until("open orders are published again", PATIENCE, async || events().await > waiting + placed().await).await;
 }
