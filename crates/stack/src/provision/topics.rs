@@ -112,6 +112,11 @@ pub async fn lacking(endpoints: &Endpoints, topics: &[TopicSpec]) -> Result<Lack
     Ok(lacking)
 }
 
+/// How `topic` differs from its declaration, when it has so many partitions.
+pub fn repartitioned(topic: &TopicSpec, partitions: usize) -> String {
+    format!("{} has {partitions} partitions and is declared with {}", topic.name, topic.partitions)
+}
+
 /// Makes topics again that were lost with all that was on them. Their readers begin at the start, since the broker has
 /// forgotten how far they were. What was lost has to be published again, see [`super::refill`]: it is owed until then.
 pub async fn make_again(endpoints: &Endpoints, names: &Names, topics: &[TopicSpec]) -> Result<(), Error> {

@@ -48,11 +48,10 @@ async fn topics(target: &Target) -> Result<Vec<Finding>, Error> {
         findings.push(finding(Part::Topics, problem, repair));
     }
     for (topic, partitions) in lacking.repartitioned {
-        let declared = topic.partitions;
         let problem = format!(
-            "{} has {partitions} partitions and is declared with {declared}: a key may be on another partition than \
-             in the other topics. Stop the services, delete the topic, and repair again",
-            topic.name
+            "{}: a key may be on another partition than in the other topics. Stop the services, delete the topic, and \
+             repair again",
+            topics::repartitioned(&topic, partitions)
         );
         findings.push(Finding { part: Part::Topics, problem, repair: None });
     }

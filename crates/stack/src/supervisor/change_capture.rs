@@ -47,6 +47,7 @@ const SLOT_LAG: &str = "replication-slot-lag";
 pub(super) const SLOT_REPLACED: &str = "replication-slot-replaced";
 const PUBLICATION_MISSING: &str = "publication-missing";
 const TOPICS_MISSING: &str = "topics-missing";
+const TOPICS_REPARTITIONED: &str = "topics-repartitioned";
 const CONNECTOR_FAILED: &str = "connector-failed";
 const CONNECTOR_STUCK: &str = "connector-stuck";
 const CONNECTOR_PAUSED: &str = "connector-paused";
@@ -119,6 +120,19 @@ pub(super) fn lost_slot(names: &Names) -> String {
     )
 }
 
+/// What is wrong with topics that have another number of partitions than is declared; `None` if there is none.
+fn repartitioned(topics: &[(TopicSpec, usize)]) -> Option<String> {
+    let described: Vec<String> =
+        topics.iter().map(|(topic, partitions)| topics::repartitioned(topic, *partitions)).collect();
+    (!topics.is_empty()).then(|| {
+        format!(
+            "{}. A key may be on another partition than in the other topics, and a saga in the hands of two replicas. \
+             `symphony repair` says what to do",
+            described.join(", ")
+        )
+    })
+}
+
 fn parse_lag_limit(megabytes: Option<&str>) -> Result<u64, Error> {
     let megabytes = match megabytes.map(str::trim).filter(|text| !text.is_empty()) {
         None => LAG_MB,
@@ -152,6 +166,7 @@ impl Watch<'_> {
 
     async fn look_at_topics(&mut self) {
         let Ok(lacking) = topics::lacking(&self.around.endpoints, &self.topics).await else { return };
+        self.alarms.set(TOPICS_REPARTITIONED, repartitioned(&lacking.repartitioned));
         let was_missing = std::mem::replace(&mut self.missing, lacking.missing);
         let names: Vec<&str> = self.missing.iter().map(|topic| topic.name.as_str()).collect();
         let reason = (!names.is_empty()).then(|| {
@@ -207,11 +222,19 @@ impl Watch<'_> {
     /// A connector that runs is no proof: order-api measures what comes out at the other end.
     async fn look_at_heartbeat(&self) {
         let state = self.alarms.state();
-        let Some(order_api) = state.components.iter().find(|found| found.name == "order-api") else { return };
-        let request = self.http.get(format!("{}/readyz?verbose", order_api.url)).timeout(Duration::from_secs(2));
-        // While it does not answer, nobody knows.
-        let Ok(answer) = request.send().await else { return };
-        let Ok(report) = answer.json::<serde_json::Value>().await else { return };
+        let replicas = state.components.iter().filter(|found| found.name == "order-api" && found.pid.is_some());
+        let mut report = None;
+        // All of them measure the same; the first may be one that somebody has stopped.
+        for replica in replicas {
+            let request = self.http.get(format!("{}/readyz?verbose", replica.url)).timeout(Duration::from_secs(2));
+            let Ok(answer) = request.send().await else { continue };
+            if let Ok(answer) = answer.json::<serde_json::Value>().await {
+                report = Some(answer);
+                break;
+            }
+        }
+        // While none answers, nobody knows.
+        let Some(report) = report else { return };
         let mut dependencies = report["dependencies"].as_array().into_iter().flatten();
         let Some(found) = dependencies.find(|found| found["name"] == CHANGE_CAPTURE) else { return };
         let stalled = (found["state"] == "down").then(|| {
@@ -328,6 +351,14 @@ impl Watch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn topics_with_another_number_of_partitions_are_named_with_both_numbers() {
+        assert_eq!(repartitioned(&[]), None);
+        let topic = TopicSpec { name: "order.created".into(), partitions: 4, replication: 1, config: [].into() };
+        let told = repartitioned(&[(topic, 6)]).expect("an alarm");
+        assert!(told.starts_with("order.created has 6 partitions and is declared with 4. "), "{told}");
+    }
 
     #[test]
     fn the_limit_of_the_lag_is_a_number_of_megabytes() {
