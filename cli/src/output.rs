@@ -48,7 +48,11 @@ pub(crate) fn table(state: &State) -> String {
     {
         let (since, cause) =
             (wait.since.format("%Y-%m-%d %H:%M:%S UTC"), wait.cause.lines().next().unwrap_or_default());
-        let _ = write!(text, "\n {}: consumer {} waits since {since}: {cause}", component.label(), wait.consumer);
+        let _ = write!(text, "\n {}: consumer {} waits since {since}", component.label(), wait.consumer);
+        if let Some(lag) = wait.lag {
+            let _ = write!(text, ", {lag} messages behind");
+        }
+        let _ = write!(text, ": {cause}");
     }
     for alarm in &state.alarms {
         let since = alarm.since.format("%Y-%m-%d %H:%M:%S UTC");

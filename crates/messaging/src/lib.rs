@@ -41,6 +41,7 @@ pub use envelope::Envelope;
 pub use follow::{Following, follow};
 pub use handler::{BatchHandler, BoxError, Delivery, HandlerError, is_unavailable};
 pub use layer::{Layer, Layers, Received};
+pub use metrics::lag;
 pub use outgoing::Outgoing;
 pub use producer::{Cancelled, Placed, Producer, SendError};
 pub use record::{Poison, Record};

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use prometheus::core::Collector;
 use prometheus::{
     GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec, register_gauge_vec, register_histogram_vec,
     register_int_counter_vec, register_int_gauge_vec,
@@ -65,6 +66,16 @@ pub(crate) static LAG: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauge("messaging_consumer_lag_messages", help, &["group", "topic"])
 });
 
+/// How many messages `group` has not processed in the partitions of this process, as it was measured last.
+pub fn lag(group: &str) -> i64 {
+    let families = LAG.collect();
+    let metrics = families.iter().flat_map(|family| family.get_metric());
+    let of_group = metrics
+        .filter(|metric| metric.get_label().iter().any(|label| label.name() == "group" && label.value() == group));
+    // They were whole numbers before they became part of a metric.
+    of_group.map(|metric| metric.get_gauge().get_value() as i64).sum()
+}
+
 /// How old the oldest message in hand, or behind a closed gate is, by group and topic.
 pub(crate) static OLDEST_MESSAGE_AGE: LazyLock<GaugeVec> = LazyLock::new(|| {
     register_gauge_vec!(
@@ -99,3 +110,16 @@ pub(crate) static BATCH_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
 /// Partitions owned, by group.
 pub(crate) static OWNED_PARTITIONS: LazyLock<IntGaugeVec> =
     LazyLock::new(|| gauge("messaging_owned_partitions", "Partitions assigned to this process.", &["group"]));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lag_of_a_group_is_that_of_all_its_topics_and_of_no_other_group() {
+        for (group, topic, messages) in [("behind", "a", 3), ("behind", "b", 4), ("another", "a", 100)] {
+            LAG.with_label_values(&[group, topic]).set(messages);
+        }
+        assert_eq!((lag("behind"), lag("nobody")), (7, 0));
+    }
+}

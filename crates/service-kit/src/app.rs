@@ -16,7 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::chaos::{self, Faults, Identity};
 use crate::config::Common;
-use crate::health::{CheckResult, Health, Importance};
+use crate::health::{CheckResult, Health, Importance, Waiting};
 use crate::{Service, db};
 
 /// A part of the service could not be made from its configuration.
@@ -191,7 +191,7 @@ impl App {
             importance,
             move || std::future::ready(consumer_state(watched.get())),
             move || match waits.get().map(|health| health.borrow().clone()) {
-                Some(ConsumerHealth::Waiting(wait)) => Some(wait),
+                Some(ConsumerHealth::Waiting(wait)) => Some(Waiting { wait, lag: messaging::lag(group) }),
                 _ => None,
             },
         );

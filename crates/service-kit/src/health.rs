@@ -47,7 +47,7 @@ struct Dependency {
     importance: Importance,
     check: Box<dyn Fn() -> BoxFuture<'static, CheckResult> + Send + Sync>,
     /// What it waits for, if that can be said.
-    wait: Box<dyn Fn() -> Option<Wait> + Send + Sync>,
+    wait: Box<dyn Fn() -> Option<Waiting> + Send + Sync>,
     last: Mutex<Option<(Instant, CheckResult)>>,
 }
 
@@ -89,9 +89,19 @@ pub struct DependencyReport {
     pub state: State,
     /// For people.
     pub detail: String,
-    /// Of a consumer whose batch waits: for what, since when, and after how many attempts.
+    /// Of a consumer whose batch waits: for what, since when, after how many attempts, and with how much behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub waiting: Option<Wait>,
+    pub waiting: Option<Waiting>,
+}
+
+/// A consumer's wait, as `/readyz?verbose` tells it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Waiting {
+    /// For what, and since when.
+    #[serde(flatten)]
+    pub wait: Wait,
+    /// Messages in its partitions that are not processed; measured every 5 s.
+    pub lag: i64,
 }
 
 impl Health {
@@ -110,7 +120,7 @@ impl Health {
         name: &str,
         importance: Importance,
         check: F,
-        wait: impl Fn() -> Option<Wait> + Send + Sync + 'static,
+        wait: impl Fn() -> Option<Waiting> + Send + Sync + 'static,
     ) where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = CheckResult> + Send + 'static,

@@ -71,7 +71,8 @@ fn waits_in(answer: &serde_json::Value) -> Vec<ConsumerWait> {
         let waiting = dependency.get("waiting")?;
         let consumer = dependency["name"].as_str()?.trim_start_matches("consumer ").to_owned();
         let since = waiting["since"].as_str()?.parse().ok()?;
-        Some(ConsumerWait { consumer, since, cause: waiting["cause"].as_str()?.to_owned() })
+        let (cause, lag) = (waiting["cause"].as_str()?.to_owned(), waiting["lag"].as_u64());
+        Some(ConsumerWait { consumer, since, cause, lag })
     };
     dependencies.iter().filter_map(wait).collect()
 }
@@ -201,10 +202,12 @@ mod tests {
         let answer = serde_json::json!({ "state": "unready", "dependencies": [
             { "name": "database", "required": true, "state": "down", "detail": "no connection" },
             { "name": "consumer payment-svc", "required": true, "state": "down", "detail": "waiting since then",
-              "waiting": { "cause": "no connection", "kind": "database", "since": "2026-11-21T16:00:00Z", "attempts": 7 } },
+              "waiting": { "cause": "no connection", "kind": "database", "since": "2026-11-21T16:00:00Z", "attempts": 7,
+                           "lag": 120 } },
         ]});
         let since = "2026-11-21T16:00:00Z".parse().expect("a time");
-        let wait = ConsumerWait { consumer: "payment-svc".into(), since, cause: "no connection".into() };
+        let wait =
+            ConsumerWait { consumer: "payment-svc".into(), since, cause: "no connection".into(), lag: Some(120) };
         assert_eq!(waits_in(&answer), [wait]);
         assert!(waits_in(&serde_json::Value::Null).is_empty());
     }

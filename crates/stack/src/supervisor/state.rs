@@ -102,6 +102,9 @@ pub struct ConsumerWait {
     pub since: DateTime<Utc>,
     /// The error.
     pub cause: String,
+    /// How many messages in its partitions are not processed, when it was last measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
 }
 
 /// Whether a component is one of the three servers or a service.

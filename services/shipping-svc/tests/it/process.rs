@@ -126,6 +126,7 @@ async fn a_consumer_whose_database_is_away_says_since_when_it_waits_and_how_far_
             && metric(&service, age).await > Some(0.0)
     })
     .await;
+    assert_eq!(wait().await.expect("it waits")["lag"], 20, "for status too");
 
     faults.enable("postgres", true).await;
     for order in &orders {
