@@ -3,6 +3,9 @@
 //! A message that was sent back is reprocessed when the group that it is for has committed an offset behind it and no new
 //! letter carries the replay's id. A letter is on its topic before the group commits. So the order is: see the commit,
 //! ask where the dead letter topic ends, wait until this service has read up to there, look.
+//!
+//! Its topic may lose the message before the group has read it: deleted and made again, or removed by retention. Then the
+//! group comes past its offset all the same, with another message or with none, and that proves nothing.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -15,9 +18,9 @@ use sqlx::PgPool;
 
 use crate::{GROUP, metrics};
 
-/// What is sent and not judged, by where its group must have come.
+/// What is sent and not judged, by where its group must have come: the first and the last place in each partition.
 pub const UNDER_WAY: &str = "
-SELECT group_name, topic, dlq_topic, sent_partition, min(sent_offset)
+SELECT group_name, topic, dlq_topic, sent_partition, min(sent_offset), max(sent_offset)
 FROM letter WHERE state = ANY($1) AND group_name <> '' AND sent_offset IS NOT NULL
 GROUP BY 1, 2, 3, 4";
 
@@ -34,6 +37,18 @@ WITH done AS (
     RETURNING id, replay_id
 )
 INSERT INTO letter_history (letter_id, event, replay_id) SELECT id, 'REPROCESSED', replay_id FROM done";
+
+/// Of what the group has not passed, from the offset $5 to $6, those that the topic does not hold any more, which begins at $7
+/// and ends at $8. They have no place from then on; an operator can send them again.
+pub const LOSE: &str = "
+WITH lost AS (
+    UPDATE letter SET state = 'UNCONFIRMED', state_at = now(), sent_partition = NULL, sent_offset = NULL
+    WHERE state IN ('SENT', 'UNCONFIRMED') AND group_name = $1 AND topic = $2 AND dlq_topic = $3 AND sent_partition = $4
+      AND sent_offset BETWEEN $5 AND $6 AND (sent_offset < $7 OR sent_offset >= $8)
+    RETURNING id, replay_id
+)
+INSERT INTO letter_history (letter_id, event, replay_id, detail)
+SELECT id, 'UNCONFIRMED', replay_id, 'the message is not on its topic any more' FROM lost";
 
 /// Letters by topic and state, from the counts that are kept.
 pub const COUNT: &str = "
@@ -52,6 +67,9 @@ struct Target {
     topic: String,
     dlq_topic: String,
 }
+
+/// A partition with the first and the last offset at which it has messages that are not judged.
+type Places = (i32, i64, i64);
 
 /// A group has passed messages; they are judged when the dead letters are read up to `ends`.
 struct Barrier {
@@ -77,7 +95,7 @@ impl Judge {
 
     /// One look. Tells whether anything is under way.
     pub(crate) async fn look(&mut self) -> Result<bool, BoxError> {
-        let waiting = self.waiting().await?;
+        let (waiting, again) = self.waiting().await?;
         let fresh: Vec<_> = waiting
             .iter()
             .filter(|(target, _)| self.barriers.iter().all(|barrier| barrier.target != **target))
@@ -86,7 +104,7 @@ impl Judge {
         let mut failure: Option<BoxError> = None;
         let mut barriers = std::mem::take(&mut self.barriers);
         for part in fresh.chunks(QUESTIONS) {
-            for found in join_all(part.iter().map(|(target, firsts)| self.passed(target, firsts))).await {
+            for found in join_all(part.iter().map(|(target, places)| self.passed(target, places))).await {
                 match found {
                     Ok(barrier) => barriers.extend(barrier),
                     Err(error) => failure = Some(error.into()),
@@ -101,17 +119,24 @@ impl Judge {
                 Err(error) => failure = Some(error.into()),
             }
         }
+        if again {
+            for (target, places) in &waiting {
+                if let Err(error) = self.lose(target, places).await {
+                    failure = Some(error);
+                }
+            }
+        }
         match failure {
             Some(error) => Err(error),
             None => Ok(sqlx::query_scalar(ANY_UNDER_WAY).fetch_one(&self.pool).await?),
         }
     }
 
-    /// Who is waited for, with the first message in each partition. At times that includes what was not confirmed.
-    async fn waiting(&mut self) -> Result<BTreeMap<Target, Vec<(i32, i64)>>, sqlx::Error> {
+    /// Who is waited for, and where. At times that includes what was not confirmed; tells whether it does.
+    async fn waiting(&mut self) -> Result<(BTreeMap<Target, Vec<Places>>, bool), sqlx::Error> {
         let again = self.looked_again.is_none_or(|looked| looked.elapsed() >= SECOND_LOOK);
         let states: &[&str] = if again { &["SENT", "UNCONFIRMED"] } else { &["SENT"] };
-        let rows: Vec<(String, String, String, i32, i64)> =
+        let rows: Vec<(String, String, String, i32, i64, i64)> =
             sqlx::query_as(UNDER_WAY).bind(states).fetch_all(&self.pool).await?;
         if again {
             self.looked_again = Some(Instant::now());
@@ -119,20 +144,19 @@ impl Judge {
             let groups: HashSet<&str> = rows.iter().map(|(group, ..)| group.as_str()).collect();
             self.observer.forget_all_but(&groups.into_iter().chain([GROUP]).collect());
         }
-        let mut waiting: BTreeMap<Target, Vec<(i32, i64)>> = BTreeMap::new();
-        for (group, topic, dlq_topic, partition, first) in rows {
-            waiting.entry(Target { group, topic, dlq_topic }).or_default().push((partition, first));
+        let mut waiting: BTreeMap<Target, Vec<Places>> = BTreeMap::new();
+        for (group, topic, dlq_topic, partition, first, last) in rows {
+            waiting.entry(Target { group, topic, dlq_topic }).or_default().push((partition, first, last));
         }
-        Ok(waiting)
+        Ok((waiting, again))
     }
 
-    /// Where the dead letters end, if the group has passed any of the messages sent to it; `firsts` are the first of them
-    /// in each partition.
-    async fn passed(&self, target: &Target, firsts: &[(i32, i64)]) -> Result<Option<Barrier>, AdminError> {
+    /// Where the dead letters end, if the group has passed any of the messages sent to it.
+    async fn passed(&self, target: &Target, places: &[Places]) -> Result<Option<Barrier>, AdminError> {
         let committed = self.observer.committed(&target.group, &target.topic).await?;
-        let passed: Vec<(i32, i64)> = firsts
+        let passed: Vec<(i32, i64)> = places
             .iter()
-            .filter_map(|(partition, first)| Some((*partition, *committed.get(partition)?, *first)))
+            .filter_map(|(partition, first, _)| Some((*partition, *committed.get(partition)?, *first)))
             .filter(|(_, committed, first)| committed > first)
             .map(|(partition, committed, _)| (partition, committed))
             .collect();
@@ -141,6 +165,46 @@ impl Judge {
         }
         let ends = self.observer.ends(&target.dlq_topic).await?;
         Ok(Some(Barrier { target: target.clone(), passed, ends }))
+    }
+
+    /// Takes their place from messages that their topic has lost before the group has passed them. All `places` were there
+    /// before the topic is asked for its ends, so what lies outside of these is gone.
+    async fn lose(&self, target: &Target, places: &[Places]) -> Result<(), BoxError> {
+        let committed = self.observer.committed(&target.group, &target.topic).await?;
+        let ends = self.observer.ends(&target.topic).await?;
+        for (partition, first, last) in places {
+            // While there is no such topic, nobody knows whether it comes back.
+            let Some((begin, end)) = usize::try_from(*partition).ok().and_then(|index| ends.get(index)) else {
+                continue;
+            };
+            if first >= begin && last < end {
+                continue;
+            }
+            // Not what somebody has sent again meanwhile, before the first that was there.
+            let from = committed.get(partition).map_or(*first, |passed| *first.max(passed));
+            let lost = sqlx::query(LOSE)
+                .bind(&target.group)
+                .bind(&target.topic)
+                .bind(&target.dlq_topic)
+                .bind(partition)
+                .bind(from)
+                .bind(last)
+                .bind(begin)
+                .bind(end)
+                .execute(&self.pool)
+                .await?
+                .rows_affected();
+            if lost > 0 {
+                tracing::error!(
+                    letters = lost,
+                    topic = target.topic,
+                    consumer.group = target.group,
+                    "replays are gone from their topic, and their group has not passed them: send them again"
+                );
+                metrics::REPLAYS.with_label_values(&["unconfirmed"]).inc_by(lost);
+            }
+        }
+        Ok(())
     }
 
     /// Whether the index has read the dead letters up to the barrier. What retention has removed meanwhile is nothing to wait

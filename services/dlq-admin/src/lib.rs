@@ -64,6 +64,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("UNDER_WAY", judge::UNDER_WAY),
     ("ANY_UNDER_WAY", judge::ANY_UNDER_WAY),
     ("JUDGE", judge::JUDGE),
+    ("LOSE", judge::LOSE),
     ("COUNT", judge::COUNT),
     ("ORIGINAL", edit::ORIGINAL),
     ("EDIT", edit::EDIT),

@@ -122,3 +122,34 @@ async fn what_may_have_been_sent_before_is_not_new_again_when_its_topic_is_gone(
     let last = letter["history"].as_array().and_then(|history| history.last()).expect("steps");
     assert_eq!(last["event"], "NOT_SENT", "{letter:#}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_its_topic_has_lost_is_unconfirmed_and_not_taken_for_what_comes_at_its_place() {
+    let desk = Desk::new(&[]).await;
+    desk.env.create_topics(&["brief", "brief.dlq"], 1).await;
+    let headers: &[(&str, &[u8])] = &[
+        ("dlq-topic", b"brief"),
+        ("dlq-partition", b"0"),
+        ("dlq-offset", b"0"),
+        ("dlq-consumer-group", b"nobody-yet"),
+    ];
+    desk.produce("brief.dlq", &[record(b"k", b"v", headers)]).await;
+    let letter = id(&desk.awaits("topic=brief", 1).await[0]);
+    replay(&desk, &letter).await;
+    let sent = desk.reaches(&letter, "SENT").await;
+    let kafka = desk.env.kafka();
+    let topic = kafka.topic("brief");
+    messaging::admin::delete_topics(&kafka.bootstrap_servers, &[&topic]).await.expect("it is deleted");
+    wait_until("the topic to be gone", SOON, async || {
+        let topics = messaging::admin::list_topics(&kafka.bootstrap_servers).await.expect("the topics");
+        !topics.contains_key(&topic)
+    })
+    .await;
+    desk.env.create_topics(&["brief"], 1).await;
+    let lost = desk.reaches(&letter, "UNCONFIRMED").await;
+    let last = lost["history"].as_array().and_then(|history| history.last()).expect("steps");
+    assert!(last["detail"].as_str().is_some_and(|detail| detail.contains("not on its topic")), "{lost:#}");
+    // Whatever anybody does there now says nothing of it. An operator sends the same message again.
+    let again = replay(&desk, &letter).await;
+    assert_eq!(again["replayId"], sent["replayId"]);
+}
