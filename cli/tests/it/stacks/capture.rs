@@ -100,6 +100,19 @@ impl Stack {
         });
     }
 
+    /// Has PostgreSQL give the slot up, as when more log than it keeps was not read; Connect being stopped.
+    fn lose_slot(&self) {
+        self.sql("ALTER SYSTEM SET idle_replication_slot_timeout = '1s'");
+        self.sql("SELECT pg_reload_conf()");
+        until("PostgreSQL gives the slot up", SOON, || {
+            // That is when it looks.
+            self.sql("CHECKPOINT");
+            self.holds("orders", "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE wal_status = 'lost')")
+        });
+        self.sql("ALTER SYSTEM RESET idle_replication_slot_timeout");
+        self.sql("SELECT pg_reload_conf()");
+    }
+
     /// Leaves what a repair of the slot leaves that is killed after it has made the slot.
     fn slot_repair_was_killed(&self) {
         let url = format!("http://127.0.0.1:{}/connectors/orders-outbox/stop", port(&self.component("connect")));
@@ -227,7 +240,7 @@ fn topics_deleted_under_load_are_made_again_and_refilled_from_the_databases() {
 }
 
 #[test]
-fn a_slot_that_vanished_is_never_made_again_in_silence_and_a_start_or_a_repair_heals_what_was_lost() {
+fn a_slot_that_vanished_or_was_given_up_is_never_made_again_in_silence_and_a_start_or_a_repair_heals_what_was_lost() {
     let _place = place();
     let stack = Stack::new();
     stack.succeed_with(&["up", "--detach"], &HASTY);
@@ -263,6 +276,20 @@ fn a_slot_that_vanished_is_never_made_again_in_silence_and_a_start_or_a_repair_h
     assert!(repaired.contains("replication slot orders_outbox made"), "{repaired}");
     stack.completes(&lost);
     stack.ends("replication-slot-gone");
+    until("nothing is owed", SOON, || stack.owes_nothing());
+
+    // One that is there and of no use: nobody replaces it but the repair, which says so.
+    until("a heartbeat of Debezium", SOON, || stack.has_heartbeat());
+    stack.succeed(&["stop", "connect"]);
+    stack.lose_slot();
+    stack.raises("replication-slot-lost");
+    let lost = stack.order();
+    stack.succeed(&["start", "connect"]);
+    assert!(stack.wrong().contains(&"slot".to_owned()));
+    let repaired = stderr(&stack.succeed(&["repair", "slot"]));
+    assert!(repaired.contains("replication slot orders_outbox dropped"), "{repaired}");
+    stack.completes(&lost);
+    stack.ends("replication-slot-lost");
     until("nothing is owed", SOON, || stack.owes_nothing());
 
     stack.slot_repair_was_killed();
