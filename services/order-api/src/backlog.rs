@@ -18,7 +18,7 @@ use crate::metrics;
 /// may ask.
 pub const RETAINED_BYTES: &str = "
 SELECT COALESCE(max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), 0)::bigint FROM pg_replication_slots
- WHERE database = current_database() AND slot_type = 'logical' AND NOT temporary";
+ WHERE database = current_database() AND slot_type = 'logical' AND NOT temporary AND wal_status IS DISTINCT FROM 'lost'";
 
 /// Whether orders are refused. Cheap to clone.
 #[derive(Clone)]

@@ -70,6 +70,14 @@ impl Stack {
         Runtime::new().expect("a runtime").block_on(run).expect("an answer")
     }
 
+    /// Whether order-api measures that no log is kept.
+    fn keeps_no_log(&self) -> bool {
+        let url = format!("http://127.0.0.1:{}/metrics", port(&self.component("order-api")));
+        let ask = async { reqwest::get(&url).await?.text().await };
+        let metrics = Runtime::new().expect("a runtime").block_on(ask).expect("the metrics");
+        metrics.lines().any(|line| line == "order_api_outbox_retained_bytes 0")
+    }
+
     /// Places an order and gives its id.
     fn order(&self) -> String {
         let placed: Value = serde_json::from_slice(&self.succeed(&["order", "--json"]).stdout).expect("JSON");
@@ -283,6 +291,7 @@ fn a_slot_that_vanished_or_was_given_up_is_never_made_again_in_silence_and_a_sta
     stack.succeed(&["stop", "connect"]);
     stack.lose_slot();
     stack.raises("replication-slot-lost");
+    until("no log to be kept for it", SOON, || stack.keeps_no_log());
     let lost = stack.order();
     stack.succeed(&["start", "connect"]);
     assert!(stack.wrong().contains(&"slot".to_owned()));

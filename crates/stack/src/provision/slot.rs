@@ -13,7 +13,8 @@ use crate::Error;
 use crate::servers::Endpoints;
 
 const FIND: &str = "SELECT database, active, wal_status, confirmed_flush_lsn::text AS confirmed, \
-    COALESCE(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained, \
+    CASE WHEN wal_status = 'lost' THEN 0 \
+         ELSE COALESCE(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint END AS retained, \
     (SELECT CASE WHEN setting::bigint >= 0 THEN setting::bigint * 1048576 END \
        FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS keep \
     FROM pg_replication_slots WHERE slot_name = $1";
