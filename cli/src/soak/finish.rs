@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use messaging::{admin, dead_letter};
+use messaging::{Record, admin, dead_letter};
 use orders::topics::ALL;
 use serde::Serialize;
 use sqlx::Connection as _;
@@ -27,6 +27,9 @@ const TOLD: usize = 20;
 const CHANGED: &str = "chaos-fault";
 /// The reason of a letter that an injected error has made.
 const INJECTED: &str = "injected-error";
+/// Reasons of letters whose messages could be read. A fault that has changed a message so that it can't be is no excuse for
+/// these: one that was only put behind others is as good as any.
+const READABLE: [&str; 3] = ["database-error", "handler-error", "process-death"];
 const STATUSES: &str = "SELECT id, status FROM orders";
 const OPEN: &str = "SELECT count(*) FROM orders WHERE status = 'PENDING'";
 
@@ -138,9 +141,8 @@ async fn letters(kafka: &str) -> anyhow::Result<(usize, Vec<String>)> {
         let name = dead_letter::topic_of(topic.name);
         for letter in admin::read_topic(kafka, &name).await.with_context(|| name.clone())? {
             count += 1;
-            let reason = letter.header("dlq-reason").unwrap_or("?");
-            let is_marked = [MARK, CHANGED].iter().any(|mark| letter.header(mark).is_some());
-            if !is_marked && reason != INJECTED {
+            if !is_explained(&letter) {
+                let reason = letter.header("dlq-reason").unwrap_or("?");
                 let group = letter.header("dlq-consumer-group").unwrap_or("?");
                 let error = letter.header("dlq-error").unwrap_or("?");
                 let place = format!("{name}/{}@{}", letter.partition, letter.offset);
@@ -149,4 +151,39 @@ async fn letters(kafka: &str) -> anyhow::Result<(usize, Vec<String>)> {
         }
     }
     Ok((count, unexplained))
+}
+
+/// Whether an injected fault explains that there is this letter.
+fn is_explained(letter: &Record) -> bool {
+    let reason = letter.header("dlq-reason").unwrap_or_default();
+    let was_changed = letter.header(CHANGED).is_some() && !READABLE.contains(&reason);
+    letter.header(MARK).is_some() || was_changed || reason == INJECTED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_explained_by_what_made_it_unreadable_and_not_by_what_only_moved_its_message() {
+        let letter = |headers: &[(&str, &str)]| {
+            let header = |(name, value): &(&str, &str)| ((*name).to_owned(), Some(value.as_bytes().to_vec()));
+            Record { headers: headers.iter().map(header).collect(), ..Record::unsent("t.dlq", None, None) }
+        };
+        for explained in [
+            &[("dlq-reason", "invalid-json"), (CHANGED, "a fault")][..],
+            &[("dlq-reason", "handler-error"), (MARK, "1")],
+            &[("dlq-reason", INJECTED)],
+        ] {
+            assert!(is_explained(&letter(explained)), "{explained:?}");
+        }
+        for unexplained in [
+            &[("dlq-reason", "invalid-json")][..],
+            &[("dlq-reason", "handler-error"), (CHANGED, "a fault")],
+            &[("dlq-reason", "process-death"), (CHANGED, "a fault")],
+            &[],
+        ] {
+            assert!(!is_explained(&letter(unexplained)), "{unexplained:?}");
+        }
+    }
 }
